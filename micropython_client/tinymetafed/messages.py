@@ -1,0 +1,178 @@
+"""The messages that a board reads and writes; their fields are explained in the host's ``protocol/messages.py``.
+
+MessagePack, as far as a fleet uses it: unsigned integers, strings, byte strings and arrays.
+"""
+
+from collections import namedtuple
+
+from micropython import const
+
+from tinymetafed.errors import MessageError
+
+_FORMAT = const(1)
+_DEPTH = const(3)
+
+# A letter a field: u unsigned integer, s string, b byte string, a array.
+Plan = namedtuple(
+    "Plan",
+    ("lineage", "seed", "layers", "rate_local", "rate_global", "support", "query", "top"),
+)
+_PLAN = "uuauuuuu"
+Round = namedtuple("Round", ("lineage", "round", "version", "asked", "deadline"))
+_ROUND = "uuuuu"
+Chunk = namedtuple("Chunk", ("lineage", "version", "chunk", "chunks", "checksum", "weights"))
+_CHUNK = "uuuuub"
+Delta = namedtuple("Delta", ("lineage", "version", "checksum", "changes"))
+_DELTA = "uuub"
+Receipt = namedtuple("Receipt", ("lineage", "round", "boards"))
+_RECEIPT = "uua"
+
+
+class _Reader:
+    """Reads values one after the other. Byte strings come as views, not copies."""
+
+    def __init__(self, data):
+        self._data = memoryview(data)
+        self._at = 0
+
+    def _take(self, size):
+        start = self._at
+        self._at = start + size
+        if self._at > len(self._data):
+            raise MessageError("message: cut short")
+        return self._data[start : self._at]
+
+    def _number(self, size):
+        value = 0
+        for byte in self._take(size):
+            value = value << 8 | byte
+        return value
+
+    def value(self, depth=0):
+        head = self._number(1)
+        if head < 0x80:
+            return head
+        if head & 0xF0 == 0x90:
+            return self._array(head & 0x0F, depth)
+        if head & 0xE0 == 0xA0:
+            return self._text(head & 0x1F)
+        if 0xC4 <= head <= 0xC6:
+            return self._take(self._number(1 << head - 0xC4))
+        if 0xCC <= head <= 0xCE:
+            return self._number(1 << head - 0xCC)
+        if head == 0xCF:  # a cohort limit of 2**32 needs it
+            return self._number(8)
+        if head == 0xD9:
+            return self._text(self._number(1))
+        if head == 0xDC:
+            return self._array(self._number(2), depth)
+        raise MessageError("message: type 0x%02x is not used here" % head)
+
+    def _text(self, size):
+        try:
+            return str(self._take(size), "utf-8")
+        except UnicodeError:
+            raise MessageError("message: a name is not UTF-8")
+
+    def _array(self, size, depth):
+        if depth == _DEPTH:
+            raise MessageError("message: nested too deep")
+        return [self.value(depth + 1) for _ in range(size)]
+
+
+def _unpack(kind, types, data):
+    values = _Reader(data).value()
+    if not isinstance(values, list) or len(values) != len(types) + 1 or values[0] != _FORMAT:
+        raise MessageError("message: not format 1 with %d fields" % len(types))
+    for i, letter in enumerate(types):
+        wanted = {"u": int, "b": memoryview, "a": list}[letter]
+        if not isinstance(values[i + 1], wanted):
+            raise MessageError("message: field %d has the wrong type" % i)
+    return kind(*values[1:])
+
+
+def unpack_plan(data):
+    plan = _unpack(Plan, _PLAN, data)
+    for layer in plan.layers:
+        if not isinstance(layer, list) or len(layer) != 4:
+            raise MessageError("plan: a layer is inputs, outputs, flags, limit")
+    if not plan.layers:
+        raise MessageError("plan: no layers")
+    return plan
+
+
+def unpack_round(data):
+    return _unpack(Round, _ROUND, data)
+
+
+def unpack_chunk(data):
+    return _unpack(Chunk, _CHUNK, data)
+
+
+def unpack_delta(data):
+    return _unpack(Delta, _DELTA, data)
+
+
+def unpack_receipt(data):
+    return _unpack(Receipt, _RECEIPT, data)
+
+
+class UpdateWriter:
+    """Writes updates into one buffer that lasts.
+
+    Args:
+        board: the board's name.
+        block: most bytes of the sparse block, below 65536.
+    """
+
+    def __init__(self, board, block):
+        self._board = board.encode()
+        self.out = bytearray(2 + 12 * 5 + 2 + len(self._board) + 3 + block)
+        self._at = 0
+
+    def begin(self, lineage, round_, nonce, facts):
+        """Write what stands before the sparse block; facts: the fields from support to heap_free.
+
+        Returns:
+            Where in ``out`` the block goes.
+        """
+        self._at = 0
+        self._byte(0x90 | 14)
+        self._byte(_FORMAT)
+        self._uint(lineage)
+        self._uint(round_)
+        self._byte(0xD9)
+        self._byte(len(self._board))
+        self.out[self._at : self._at + len(self._board)] = self._board
+        self._at += len(self._board)
+        self._uint(nonce)
+        for number in facts:
+            self._uint(number)
+        return self._at + 3
+
+    def end(self, block_end):
+        """Complete the update whose block ends there; its bytes, as a view that the next one overwrites."""
+        size = block_end - self._at - 3
+        self._byte(0xC5)
+        self._byte(size >> 8)
+        self._byte(size & 0xFF)
+        return memoryview(self.out)[:block_end]
+
+    def _byte(self, value):
+        self.out[self._at] = value
+        self._at += 1
+
+    def _uint(self, value):
+        if value < 0x80:
+            self._byte(value)
+        elif value < 0x10000:
+            self._byte(0xCD)
+            self._big_endian(value, 2)
+        else:
+            self._byte(0xCE)
+            self._big_endian(value, 4)
+
+    def _big_endian(self, value, size):
+        while size:
+            size -= 1
+            self._byte(value >> 8 * size & 0xFF)

@@ -1,0 +1,25 @@
+"""What can go wrong with the things that parts of a fleet tell each other.
+
+::
+
+    ProtocolError
+    +- SpecError      a spec file that cannot be used: names the file, the line and the reason
+    +- MessageError   bytes that are not the message their topic promises
+    +- SparseError    a sparse block that its decoder refuses
+"""
+
+
+class ProtocolError(Exception):
+    """The root of this package's exceptions."""
+
+
+class SpecError(ProtocolError):
+    """A spec that cannot be used."""
+
+
+class MessageError(ProtocolError):
+    """Bytes that are not the message their topic promises."""
+
+
+class SparseError(ProtocolError):
+    """A sparse block that is not one: wrong length, indices out of order, scales out of range."""

@@ -1,0 +1,217 @@
+"""Every machine message of a fleet: its fields, in wire order, in one place.
+
+A message is a MessagePack array: the format number 1, then the fields in the order in which they stand here. A board
+reads and writes the same layouts in ``micropython_client/tinymetafed/messages.py``; golden vectors hold the two
+together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass, field, fields
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import msgpack
+
+from protocol.errors import MessageError
+from protocol.topics import NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FORMAT: Final = 1
+CHUNK_BYTES: Final = 1024
+"""Bytes of the model in one chunk: what any board can take in at once."""
+MAX_MESSAGE_BYTES: Final = 2**17
+"""No message of a fleet is longer; a longer one is not looked into."""
+U32: Final = 2**32 - 1
+LOCAL: Final = 1
+RELU: Final = 2
+
+
+def _integer(most: int = U32) -> Any:  # noqa: ANN401 - a dataclass field, as the field's own type
+    def check(value: object) -> bool:
+        return type(value) is int and 0 <= value <= most
+
+    return field(metadata={"check": check, "wanted": f"an integer from 0 to {most}"})
+
+
+def _name() -> Any:  # noqa: ANN401
+    def check(value: object) -> bool:
+        return isinstance(value, str) and NAME.fullmatch(value) is not None
+
+    return field(metadata={"check": check, "wanted": "a name of 1 to 32 letters, digits, . _ -"})
+
+
+def _names() -> Any:  # noqa: ANN401
+    def check(value: object) -> bool:
+        return isinstance(value, tuple) and all(
+            isinstance(name, str) and NAME.fullmatch(name) for name in value
+        )
+
+    return field(metadata={"check": check, "wanted": "a list of names"})
+
+
+def _bytes(most: int = MAX_MESSAGE_BYTES) -> Any:  # noqa: ANN401
+    def check(value: object) -> bool:
+        return isinstance(value, bytes) and len(value) <= most
+
+    return field(metadata={"check": check, "wanted": f"at most {most} bytes"})
+
+
+def _layers() -> Any:  # noqa: ANN401
+    def check(value: object) -> bool:
+        return isinstance(value, tuple) and all(
+            isinstance(layer, tuple)
+            and len(layer) == 4  # noqa: PLR2004 - inputs, outputs, flags, limit
+            and all(type(number) is int and 0 <= number <= U32 for number in layer)
+            for layer in value
+        )
+
+    return field(metadata={"check": check, "wanted": "a list of [inputs, outputs, flags, limit]"})
+
+
+@cache
+def _checks(message: type[Message]) -> list[tuple[str, Callable[[object], bool], str]]:
+    return [(f.name, f.metadata["check"], f.metadata["wanted"]) for f in fields(message)]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What all messages share."""
+
+    def pack(self) -> bytes:
+        """The message's bytes."""
+        packed: bytes = msgpack.packb((FORMAT, *astuple(self)))
+        return packed
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """Read a message.
+
+        Raises:
+            MessageError: whatever is wrong with the bytes.
+        """
+        kind = cls.__name__.lower()
+        if len(data) > MAX_MESSAGE_BYTES:
+            msg = f"{kind}: {len(data)} bytes; at most {MAX_MESSAGE_BYTES} are read"
+            raise MessageError(msg)
+        try:
+            values = msgpack.unpackb(data, use_list=False, strict_map_key=True)
+        except (ValueError, RecursionError) as error:
+            msg = f"{kind}: not MessagePack ({type(error).__name__}: {error})"
+            raise MessageError(msg) from error
+        checks = _checks(cls)
+        if not isinstance(values, tuple) or not values or values[0] != FORMAT:
+            msg = f"{kind}: not an array that starts with the format number {FORMAT}"
+            raise MessageError(msg)
+        if len(values) != len(checks) + 1:
+            msg = f"{kind}: {len(values) - 1} fields instead of {len(checks)}"
+            raise MessageError(msg)
+        for (name, check, wanted), value in zip(checks, values[1:], strict=True):
+            if not check(value):
+                msg = f"{kind}: field {name!r} must be {wanted}"
+                raise MessageError(msg)
+        return cls(*values[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class Plan(Message):
+    """What a board needs of the spec, compiled to integers."""
+
+    lineage: int = _integer()
+    """Which model this is: boards and journals never mix two."""
+    seed: int = _integer()
+    """Start of the generator that draws the local parameters."""
+    layers: tuple[tuple[int, int, int, int], ...] = _layers()
+    """Per layer: inputs, outputs, flags (1 local, 2 ReLU), and the limit of its seeded start in weight units."""
+    rate_local: int = _integer(2**15)
+    """Learning rate of the local layers, in units of 2**-15."""
+    rate_global: int = _integer(2**15)
+    """Learning rate of the global layers, in units of 2**-15."""
+    support: int = _integer()
+    """Samples that reconstruct the local layers."""
+    query: int = _integer()
+    """Samples that update the global layers."""
+    top: int = _integer(2**16 - 1)
+    """Most entries of an update."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round(Message):
+    """The open round."""
+
+    lineage: int = _integer()
+    round: int = _integer()
+    version: int = _integer()
+    """Version of the model on which this round works."""
+    asked: int = _integer(2**32)
+    """A board is in the cohort when :func:`~protocol.cohort.ticket` of its name and the round lies below this."""
+    deadline: int = _integer()
+    """Milliseconds for which the round stays open at most, from its announcement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk(Message):
+    """A part of the whole model: int16 weights, little endian, from byte ``1024 * chunk`` on."""
+
+    lineage: int = _integer()
+    version: int = _integer()
+    chunk: int = _integer()
+    chunks: int = _integer()
+    checksum: int = _integer()
+    """CRC-32 (ISO 3309) of the whole model's bytes."""
+    weights: bytes = _bytes(CHUNK_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Delta(Message):
+    """What changed since the version before."""
+
+    lineage: int = _integer()
+    version: int = _integer()
+    """The version that results from ``version - 1`` and the changes."""
+    checksum: int = _integer()
+    """CRC-32 (ISO 3309) of the resulting model's bytes."""
+    changes: bytes = _bytes()
+    """A sparse block, see :mod:`protocol.sparse`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update(Message):
+    """What a board learned in a round."""
+
+    lineage: int = _integer()
+    round: int = _integer()
+    board: str = _name()
+    nonce: int = _integer()
+    """Drawn by the board for this update: a re-sent one bears the same."""
+    support: int = _integer()
+    """Samples used to reconstruct."""
+    query: int = _integer()
+    """Samples used to update."""
+    support_loss: int = _integer()
+    """Losses of the support samples, each before it was learned from, summed, in loss format."""
+    query_loss: int = _integer()
+    """The same of the query samples: the fleet's validation."""
+    bytes_up: int = _integer()
+    """Bytes of topics and payloads that this board has sent since it started."""
+    bytes_down: int = _integer()
+    """Bytes of topics and payloads that it has received."""
+    milliseconds: int = _integer()
+    """From the first support sample to the encoded update."""
+    heap_free: int = _integer()
+    """Bytes free on the board's heap."""
+    changes: bytes = _bytes()
+    """A sparse block, see :mod:`protocol.sparse`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt(Message):
+    """The aggregator's word that these boards' updates of this round are journaled."""
+
+    lineage: int = _integer()
+    round: int = _integer()
+    boards: tuple[str, ...] = _names()
+
+

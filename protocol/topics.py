@@ -1,0 +1,111 @@
+"""Every topic of a fleet, in one place.
+
+========================================  ========  ====================================================
+topic                                     retained  what
+========================================  ========  ====================================================
+``tmf/v1/<fleet>/spec``                   yes       :class:`~protocol.messages.Plan`
+``tmf/v1/<fleet>/round``                  yes       :class:`~protocol.messages.Round`
+``tmf/v1/<fleet>/model/full/<chunk>``     yes       :class:`~protocol.messages.Chunk`
+``tmf/v1/<fleet>/model/delta``            yes       :class:`~protocol.messages.Delta`
+``tmf/v1/<fleet>/up/<shard>/<board>``     no        :class:`~protocol.messages.Update`, QoS 1
+``tmf/v1/<fleet>/receipt/<shard>``        no        :class:`~protocol.messages.Receipt`
+``tmf/v1/<fleet>/board/<board>/state``    yes       JSON: a board's presence; ``lost`` is its last will
+``tmf/v1/<fleet>/board/<board>/event``    no        JSON: why an update of this board was refused
+``tmf/v1/<fleet>/progress``               yes       JSON for people: round, loss, counts, bytes
+========================================  ========  ====================================================
+
+The first five machine messages are MessagePack (:mod:`protocol.messages`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from protocol.fixed import fnv1a
+
+SHARDS: Final = 64
+NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,32}")
+"""What a fleet or a board may be called: it is a topic level, and it costs bytes in every message."""
+
+
+def shard_of(board: str) -> int:
+    """The shard of a board, 0 to 63: workers share the boards by it."""
+    return fnv1a(board) % SHARDS
+
+
+@dataclass(frozen=True)
+class Topics:
+    """The topics of one fleet."""
+
+    fleet: str
+
+    @property
+    def root(self) -> str:
+        """What every topic of the fleet starts with."""
+        return f"tmf/v1/{self.fleet}"
+
+    @property
+    def spec(self) -> str:
+        """Where the plan lies."""
+        return f"{self.root}/spec"
+
+    @property
+    def round(self) -> str:
+        """Where the open round is announced."""
+        return f"{self.root}/round"
+
+    @property
+    def delta(self) -> str:
+        """Where the change from the version before lies."""
+        return f"{self.root}/model/delta"
+
+    @property
+    def progress(self) -> str:
+        """Where people watch."""
+        return f"{self.root}/progress"
+
+    def full(self, chunk: int | str) -> str:
+        """Where a chunk of the whole model lies; ``+`` for all of them."""
+        return f"{self.root}/model/full/{chunk}"
+
+    def receipt(self, shard: int) -> str:
+        """Where a shard's boards learn that their updates are journaled."""
+        return f"{self.root}/receipt/{shard}"
+
+    def up(self, board: str) -> str:
+        """Where a board sends its updates."""
+        return f"{self.root}/up/{shard_of(board)}/{board}"
+
+    def state(self, board: str) -> str:
+        """Where a board says how it is."""
+        return f"{self.root}/board/{board}/state"
+
+    def event(self, board: str) -> str:
+        """Where a board's operator reads why an update was refused."""
+        return f"{self.root}/board/{board}/event"
+
+    @property
+    def all_updates(self) -> str:
+        """The subscription to every board's updates."""
+        return f"{self.root}/up/+/+"
+
+    @property
+    def all_states(self) -> str:
+        """The subscription to every board's presence."""
+        return f"{self.root}/board/+/state"
+
+    def board_of_update(self, topic: str) -> tuple[int, str] | None:
+        """Shard and board of an update's topic, or None where the topic is another's."""
+        match topic.removeprefix(self.root + "/").split("/"):
+            case ["up", shard, board] if shard.isdecimal():
+                return int(shard), board
+        return None
+
+    def board_of_state(self, topic: str) -> str | None:
+        """The board of a state's topic, or None where the topic is another's."""
+        match topic.removeprefix(self.root + "/").split("/"):
+            case ["board", board, "state"]:
+                return board
+        return None
