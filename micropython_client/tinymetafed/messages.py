@@ -94,7 +94,7 @@ def _unpack(kind, types, data):
 def unpack_plan(data):
     plan = _unpack(Plan, _PLAN, data)
     for layer in plan.layers:
-        if not isinstance(layer, list) or len(layer) != 4:
+        if not isinstance(layer, list) or len(layer) != 4 or not all(isinstance(n, int) for n in layer):
             raise MessageError("plan: a layer is inputs, outputs, flags, limit")
     if not plan.layers:
         raise MessageError("plan: no layers")

@@ -96,7 +96,7 @@ class Network:
             below = layer.above
         self.phi = self._share(_LOCAL)
         self.theta = self._share(0)
-        self.base = array("h", bytes(2 * len(self.theta)))
+        self.base = bytearray(2 * len(self.theta))  # the fleet's weights as published: int16, little endian
         self.tensors = array("i", [layer.size for layer in self._layers if not layer.local])
         self.loss = _words(1)
 

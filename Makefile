@@ -1,0 +1,80 @@
+# Everything a contributor does, from a bare machine: git, make, gcc and Python 3.11 are enough.
+# What is missing comes from the package index and from Debian into .cache/; nothing else is touched.
+
+PYTHON ?= python3
+BOARDS ?= 8
+ROUNDS ?= 300
+
+VENV := .cache/venv
+BIN := $(VENV)/bin
+# Inside the venv, and named after its Python: another PYTHON makes another venv.
+READY := $(VENV)/ready-$(notdir $(PYTHON))
+# Fetches what is missing; takes no time when nothing is.
+PARTS = $(BIN)/python -m localfleet.parts --quiet
+STUBS := .cache/stubs/rp2 .cache/stubs/esp32
+LOCK = .cache/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast lint format client lock clean
+.DELETE_ON_ERROR:
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: $(READY) ## Install all that is needed into .cache/ and show what was found
+	@$(BIN)/python -m localfleet.parts
+
+demo: client ## Train a fleet of real parts: BOARDS=8 ROUNDS=300
+	@$(PARTS)
+	@$(BIN)/tinymetafed demo --boards $(BOARDS) --rounds $(ROUNDS)
+
+test: client ## Run every test
+	@$(PARTS) || test -z "$$CI"  # Without CI, tests of an absent part are skipped.
+	@$(BIN)/pytest
+
+test-fast: ## Run the tests that need no real parts, without any set-up
+	@test -x $(BIN)/pytest || { echo "run make setup first"; exit 1; }
+	@$(BIN)/pytest -m "not real and not slow"
+
+lint: $(READY) $(STUBS) ## Check style and types, the boards' code against each board's stubs
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet
+	@$(BIN)/mypy
+	@for stubs in $(STUBS); do \
+		MYPYPATH=$$stubs $(BIN)/mypy --config-file tools/board.ini --custom-typeshed-dir $$stubs \
+			micropython_client/tinymetafed || exit 1; \
+	done
+
+format: $(READY) ## Format the code
+	@$(BIN)/ruff check --quiet --fix-only
+	@$(BIN)/ruff format
+
+client: $(READY) ## Compile the boards' package for each architecture into build/client/
+	@$(BIN)/python micropython_client/build.py
+
+lock: $(READY) ## Choose the newest versions anew: requirements.lock and tools/stubs-*.lock
+	@$(BIN)/python -m pip install -qq --upgrade --target .cache/uv uv
+	@$(LOCK) --upgrade --all-extras --output-file requirements.lock pyproject.toml
+	@for board in rp2 esp32; do \
+		echo "micropython-$$board-stubs==1.29.*" | \
+			$(LOCK) --upgrade --no-annotate --output-file tools/stubs-$$board.lock -; \
+	done
+
+clean: ## Remove all that make made
+	@rm -rf build .cache *.egg-info .pytest_cache .hypothesis
+	@find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(READY): requirements.lock pyproject.toml tools/setup.sh
+	@tools/setup.sh $(PYTHON)
+	@touch $@
+
+# A viper function takes any buffer where its hint says ptr32. The stubs' decorator would refuse
+# the array that bytecode hands it, so it is told to take anything.
+.cache/stubs/%: tools/stubs-%.lock | $(READY)
+	@echo "setup: installing the stubs of $*"
+	@rm -rf $@ $@.new
+	@$(BIN)/python -m pip install -qq --no-compile --require-hashes --target $@.new -r $<
+	@sed -i 's/^def viper(.*/def viper(_func: Callable[..., _Ret], \/) -> Callable[..., _Ret]:/' \
+		$@.new/micropython.pyi
+	@mv $@.new $@ && touch $@

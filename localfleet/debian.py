@@ -1,0 +1,196 @@
+"""Fetch Debian packages, signatures checked, without touching the machine's own apt or its files.
+
+An apt of our own (sources, state and cache in `.cache/debian/apt`) downloads exactly the packages
+named, and they are unpacked, not installed. They are newer than the machine's libraries may be, so
+a fetched program is started through the loader of the libraries that come with it.
+
+Only the standard library is used here: this runs before the virtual environment exists.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+CACHE = Path(__file__).resolve().parent.parent / ".cache"
+APT_SOURCES = Path("/etc/apt")
+KEYRINGS = (
+    Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
+    Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
+)
+SUITE = "trixie"  # The first Debian with MicroPython.
+KNOWN_SUITES = {
+    *("bullseye", "bookworm", "trixie", "forky", "duke", "sid"),
+    *("oldstable", "stable", "testing", "unstable"),
+}
+LOADERS = {
+    "amd64": "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
+    "i386": "usr/lib/i386-linux-gnu/ld-linux.so.2",
+}
+
+
+class PartsError(Exception):
+    """A part is missing. One line per part says what it is and how to get it."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A part as Debian packages it: just the packages that its program loads, found with ldd."""
+
+    name: str
+    architecture: str
+    packages: str
+    remedy: str
+
+    @property
+    def folder(self) -> Path:
+        """Where it is unpacked. The name changes with the list, so what exists is complete."""
+        digest = hashlib.sha256(f"{SUITE} {self.architecture} {self.packages}".encode())
+        return CACHE / "debian" / f"{self.name}-{digest.hexdigest()[:8]}"
+
+    def command(self, program: str) -> list[str]:
+        """Return the command prefix that runs an unpacked program.
+
+        Raises:
+            PartsError: the bundle has not been fetched.
+        """
+        if not self.folder.is_dir():
+            raise PartsError(f"{self.name} is missing: run `make setup`, or {self.remedy}")
+        loader = self.folder / LOADERS[self.architecture]
+        # Without --inhibit-cache a library that the bundle lacks would be taken from the machine,
+        # whose libraries are older and fail in puzzling ways.
+        options = ["--inhibit-cache", "--library-path", str(loader.parent)]
+        return [str(loader), *options, str(self.folder / program)]
+
+
+def debian_mirror(folder: Path = APT_SOURCES) -> str | None:
+    """Return the first Debian archive that the machine's apt sources name, without a last slash.
+
+    Both forms are read: one-line (`*.list`) and deb822 (`*.sources`). Third-party archives are
+    passed over: Debian's has a path ending in /debian and suites with Debian's names.
+    TMF_DEBIAN_MIRROR overrides it all. None means that there is none.
+    """
+    if override := os.environ.get("TMF_DEBIAN_MIRROR"):
+        return override.rstrip("/")
+    parts = folder / "sources.list.d"
+    for file in (folder / "sources.list", *sorted(parts.glob("*.list"))):
+        if file.is_file() and (found := _first_debian(one_line_sources(file.read_text()))):
+            return found
+    for file in sorted(parts.glob("*.sources")):
+        if found := _first_debian(deb822_sources(file.read_text())):
+            return found
+    return None
+
+
+def one_line_sources(text: str) -> Iterator[tuple[str, str]]:
+    """Yield (URI, suite) of each binary source in apt's one-line form."""
+    for match in re.finditer(r"^\s*deb\s+(?:\[[^\]]*\]\s*)?(\S+)\s+(\S+)", text, re.MULTILINE):
+        yield match[1], match[2]
+
+
+def deb822_sources(text: str) -> Iterator[tuple[str, str]]:
+    """Yield (URI, suite) of each enabled binary source in apt's deb822 form."""
+    uncommented = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+    for stanza in re.split(r"\n\s*\n", uncommented.strip()):
+        fields = email.message_from_string(stanza)
+        if "deb" in fields.get("Types", "").split() and fields.get("Enabled", "yes") != "no":
+            for uri in fields.get("URIs", "").split():
+                for suite in fields.get("Suites", "").split():
+                    yield uri, suite
+
+
+def _first_debian(sources: Iterable[tuple[str, str]]) -> str | None:
+    for uri, suite in sources:
+        archive = uri.rstrip("/")
+        if archive.endswith("/debian") and suite.split("-")[0] in KNOWN_SUITES:
+            return archive
+    return None
+
+
+def fetch(bundles: list[Bundle]) -> None:
+    """Fetch and unpack bundles through an apt of our own: own sources, state and cache."""
+    for tool in ("apt-get", "dpkg-deb"):
+        if shutil.which(tool) is None:
+            raise PartsError(f"{tool} is not on this machine")
+    if platform.machine() != "x86_64":
+        raise PartsError(f"fetched parts run on x86_64 only, this is {platform.machine()}")
+    mirror = debian_mirror()
+    if mirror is None:
+        raise PartsError(f"no Debian archive in {APT_SOURCES}; name one in TMF_DEBIAN_MIRROR")
+    keyring = next((file for file in KEYRINGS if file.is_file()), None)
+    if keyring is None:
+        raise PartsError(f"no {KEYRINGS[0]}, with which signatures are checked")
+
+    apt = CACHE / "debian" / "apt"
+    for folder in ("state/lists/partial", "cache/archives/partial"):
+        (apt / folder).mkdir(parents=True, exist_ok=True)
+    options = f"signed-by={keyring} arch=amd64,i386 target=Packages"
+    (apt / "sources.list").write_text(f"deb [{options}] {mirror} {SUITE} main\n")
+    # Read after the machine's own settings, which may name a proxy; hooks and pins are not for us.
+    (apt / "apt.conf").write_text(f"""\
+#clear APT::Update;
+#clear APT::Architectures;
+APT::Architectures {{ "amd64"; "i386"; }};
+APT::Sandbox::User "root";
+Dir::Etc::SourceList "{apt}/sources.list";
+Dir::Etc::SourceParts "/dev/null";
+Dir::Etc::Preferences "/dev/null";
+Dir::Etc::PreferencesParts "/dev/null";
+Dir::State "{apt}/state";
+Dir::State::Status "/dev/null";
+Dir::Cache "{apt}/cache";
+""")
+    apt_get = ["apt-get", "--quiet", f"--config-file={apt}/apt.conf"]
+    # Without --error-on, an unreachable archive is a mere warning.
+    _apt_run([*apt_get, "--error-on=any", "update"], apt)
+    for bundle in bundles:
+        print(f"fetching {bundle.name} from Debian {SUITE} ...", file=sys.stderr, flush=True)
+        with unpacked_once(bundle.folder) as temporary:
+            debs = temporary / "debs"
+            debs.mkdir()
+            wanted = [f"{name}:{bundle.architecture}" for name in bundle.packages.split()]
+            _apt_run([*apt_get, "download", *wanted], debs)
+            for deb in sorted(debs.glob("*.deb")):
+                _apt_run(["dpkg-deb", "--extract", str(deb), str(temporary)], debs)
+            shutil.rmtree(debs)
+
+
+def _apt_run(command: list[str], folder: Path) -> None:
+    """Run a command in a folder; its first complaint becomes the error."""
+    environment = os.environ | {"LC_ALL": "C"}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        reason = next((line for line in lines if line.startswith(("E:", "Err:"))), lines[0])
+        raise PartsError(f"{command[0]} failed: {reason}")
+
+
+@contextlib.contextmanager
+def unpacked_once(target: Path) -> Iterator[Path]:
+    """Give a temporary folder that becomes `target` when all went well, and else disappears.
+
+    The caller holds the cache's lock, so what a killed process left half-made can go first.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in target.parent.glob("unfinished-*"):
+        shutil.rmtree(leftover)
+    temporary = Path(tempfile.mkdtemp(prefix="unfinished-", dir=target.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)  # mkdtemp's 0700 would hide it from other users of the machine.
+        temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

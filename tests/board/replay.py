@@ -1,0 +1,49 @@
+"""Runs on MicroPython: trains the networks of a file of cases and prints what came out, a JSON line a case.
+
+The host's tests compare it with the numpy engine and with golden vectors. Usage: micropython replay.py CASES.json
+"""
+
+import json
+import struct
+import sys
+
+from tinymetafed import sparse
+from tinymetafed.messages import Plan
+from tinymetafed.network import Network
+
+
+def replay(case):
+    plan = Plan(**case["plan"])
+    network = Network(plan)
+    network.base[:] = struct.pack("<%dh" % len(case["base"]), *case["base"])
+    network.begin(case["seed"])
+    losses = []
+    for local, phase in ((1, "support"), (0, "query")):
+        network.loss[0] = 0
+        for x, y in case[phase]:
+            network.read(x, y)
+            network.step(local)
+        losses.append(network.loss[0])
+    codec = sparse.Codec(network.tensors)
+    size = sparse.block_size(plan.top, len(network.theta), len(network.tensors))
+    out = bytearray(size + 5)
+    theta = list(network.theta)
+    end = codec.encode(network.theta, network.base, plan.top, out, 5)
+    if list(network.theta) != theta:
+        raise ValueError("encoding changed the parameters")
+    block = bytes(out[5:end])
+    codec.apply(block, network.base)
+    network.read(case["query"][0][0])
+    return {
+        "phi": list(network.phi),
+        "theta": theta,
+        "losses": losses,
+        "block": "".join("%02x" % byte for byte in block),
+        "applied": list(struct.unpack("<%dh" % len(case["base"]), network.base)),
+        "prediction": network.predict(),
+    }
+
+
+with open(sys.argv[1]) as file:
+    for line in file:
+        print(json.dumps(replay(json.loads(line))))
