@@ -23,6 +23,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from localfleet.errors import PartsError
+
 CACHE = Path(__file__).resolve().parent.parent / ".cache"
 APT_SOURCES = Path("/etc/apt")
 KEYRINGS = (
@@ -38,10 +40,6 @@ LOADERS = {
     "amd64": "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
     "i386": "usr/lib/i386-linux-gnu/ld-linux.so.2",
 }
-
-
-class PartsError(Exception):
-    """A part is missing. One line per part says what it is and how to get it."""
 
 
 @dataclass(frozen=True)

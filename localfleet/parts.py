@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Literal
 
 from localfleet import debian
-from localfleet.debian import CACHE, Bundle, PartsError
+from localfleet.debian import CACHE, Bundle
+from localfleet.errors import PartsError
 
 SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # Seldom on an ordinary user's PATH.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -25,7 +24,11 @@ ARCHITECTURES: Final = {
 
 
 def build(architecture: str, target: Path) -> int:
-    """Compile every module for one architecture into a folder that appears whole; its size in bytes."""
+    """Compile every module for one architecture into a folder that appears whole.
+
+    Returns:
+        The size of its files in bytes.
+    """
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         package = Path(scratch) / "new" / "tinymetafed"
         package.mkdir(parents=True)
@@ -71,4 +74,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

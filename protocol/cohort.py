@@ -1,8 +1,9 @@
 """Who is asked in a round, said in four bytes.
 
-Each board draws a ticket for each round from its own name; a round asks the boards whose tickets lie below a limit. The
-aggregator sets the limit so that it asks exactly the cohort it wants of the boards that it knows to be awake; a board
-that it has not heard of yet can tell by itself whether it is asked.
+Each board draws a ticket for each round from its own name; a round asks the boards whose tickets
+lie below a limit. The aggregator sets the limit so that it asks exactly the cohort it wants of the
+boards that it knows to be awake; a board that it has not heard of yet can tell by itself whether it
+is asked.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ EVERYONE: Final = 2**32
 def ticket(board: str, round_: int) -> int:
     """A board's ticket for a round, 0 to 2**32 - 1.
 
-    FNV-1a hardly mixes the last characters into the high bits, which decide; two multiplications do.
+    FNV-1a hardly mixes the last characters into the high bits, which decide; two multiplications
+    do.
     """
     value = fnv1a(f"{board}/{round_}")
     for _ in range(2):

@@ -1,24 +1,28 @@
 """The arithmetic that a board and the host agree on, bit for bit.
 
-Every number is a 32-bit word that holds a fixed-point value. The formats are chosen so that no product and no
-sum in the three kernels can leave 32 bits, whatever the data, for every network that a spec allows:
+Every number is a 32-bit word that holds a fixed-point value. The formats are chosen so that no
+product and no sum in the three kernels can leave 32 bits, whatever the data, for every network that
+a spec allows:
 
-=============  =============  ========  ==================  ==========================================
-quantity       fraction bits  range     largest magnitude   where
-=============  =============  ========  ==================  ==========================================
-weight         12             +-8       2**15               parameters, on the board and on the wire
-activation     9              +-16      2**13 - 1           samples, hidden values, predictions, labels
-error          11             +-16      2**15 - 1           derivative of the loss by a pre-activation
-step           16             +-2       2**17 - 1           error times learning rate: clips the gradient
-loss           12             0..2**19  2**31 - 1           sum over the samples of a phase
-=============  =============  ========  ==================  ==========================================
+==========  =============  ========  =================  ===========================================
+quantity    fraction bits  range     largest magnitude  where
+==========  =============  ========  =================  ===========================================
+weight      12             +-8       2**15              parameters, on the board and on the wire
+activation  9              +-16      2**13 - 1          samples, hidden values, predictions, labels
+error       11             +-16      2**15 - 1          derivative of the loss by a pre-activation
+step        16             +-2       2**17 - 1          error times rate: clips the gradient
+loss        12             0..2**19  2**31 - 1          sum over the samples of a phase
+==========  =============  ========  =================  ===========================================
 
-* dot: products are summed in groups of :data:`GROUP`; ``2**15 * (2**13 - 1) * 8 < 2**31``. Each group's sum is
-  shifted right by :func:`dot_shift` before it joins the total, so the total fits as well.
-* axpy into the error: each product, at most 2**30, is shifted by :func:`error_shift` before it is added.
-* axpy into the weights: ``2**17 * 2**13 + 2**13 < 2**31``. The product is brought to weight format by adding a
-  random number below one weight unit and truncating (stochastic rounding): its expectation is exact, so steps
-  smaller than a unit are not lost. One draw serves a whole row: each weight's rounding stays unbiased.
+* dot: products are summed in groups of :data:`GROUP`; ``2**15 * (2**13 - 1) * 8 < 2**31``. Each
+  group's sum is shifted right by :func:`dot_shift` before it joins the total, so the total fits as
+  well.
+* axpy into the error: each product, at most 2**30, is shifted by :func:`error_shift` before it is
+  added.
+* axpy into the weights: ``2**17 * 2**13 + 2**13 < 2**31``. The product is brought to weight format
+  by adding a random number below one weight unit and truncating (stochastic rounding): its
+  expectation is exact, so steps smaller than a unit are not lost. One draw serves a whole row: each
+  weight's rounding stays unbiased.
 """
 
 from __future__ import annotations
@@ -57,24 +61,30 @@ UPDATE_SHIFT: Final = STEP_BITS + ACTIVATION_BITS - WEIGHT_BITS
 
 LCG_MULTIPLIER: Final = 1664525
 LCG_INCREMENT: Final = 1013904223
-"""The generator of Press et al., *Numerical Recipes*, 2nd ed., 7.1; modulus 2**32; the high bits are used."""
+"""The generator of Press et al., *Numerical Recipes*, 2nd ed., 7.1.
+
+The modulus is 2**32; the high bits are used.
+"""
 
 Words = NDArray[np.int64]
 
 
 def dot_shift(inputs: int) -> int:
-    """Bits by which each group's sum is shifted in a dot product over ``inputs`` values and a bias."""
+    """Bits by which a group's sum is shifted in a dot product over ``inputs`` values and a bias."""
     groups = -(-(inputs + 1) // GROUP)
     return (groups - 1).bit_length()
 
 
 def error_shift(outputs: int) -> int:
-    """Bits by which each product is shifted when the errors of ``outputs`` neurons are carried back."""
+    """Bits by which a product is shifted when the errors of ``outputs`` neurons go back."""
     return (outputs - 1).bit_length()
 
 
 def fnv1a(text: str) -> int:
-    """32-bit FNV-1a hash of a text's UTF-8 bytes (draft-eastlake-fnv): cheap on a board, the same everywhere."""
+    """32-bit FNV-1a hash of a text's UTF-8 bytes (draft-eastlake-fnv).
+
+    It is cheap on a board, and the same everywhere.
+    """
     value = 0x811C9DC5
     for byte in text.encode():
         value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
@@ -91,9 +101,13 @@ def lcg(state: int, count: int) -> NDArray[np.uint32]:
 
 
 def uniform_weights(seed: int, limits: Sequence[int]) -> NDArray[np.int16]:
-    """Weights drawn evenly, the i-th from ``[-limits[i], limits[i])`` weight units, as every board draws its local ones."""
+    """Weights drawn evenly, the i-th from ``[-limits[i], limits[i])`` weight units.
+
+    Every board draws its local ones so.
+    """
     high = (lcg(seed, len(limits)) >> np.uint32(16)).astype(np.int64)
-    return (((high - 2**15) * np.asarray(limits)) >> 15).astype(np.int16)
+    drawn: NDArray[np.int16] = ((high - 2**15) * np.asarray(limits) >> 15).astype(np.int16)
+    return drawn
 
 
 def to_rate(rate: float) -> int:
@@ -102,8 +116,11 @@ def to_rate(rate: float) -> int:
 
 
 def to_activation(values: NDArray[np.floating]) -> Words:
-    """Real numbers as activations: through float32 as on a board, rounded half away from zero, saturated."""
+    """Real numbers as activations: by way of float32, as on a board.
+
+    They are rounded, halves away from zero, and saturated.
+    """
     narrow = np.asarray(values, np.float32).astype(np.float64)
     magnitude = np.floor(np.abs(narrow) * 2**ACTIVATION_BITS + 0.5)
-    words = (np.sign(narrow) * np.minimum(magnitude, ACTIVATION_MAX)).astype(np.int64)
+    words: Words = (np.sign(narrow) * np.minimum(magnitude, ACTIVATION_MAX)).astype(np.int64)
     return words

@@ -1,8 +1,8 @@
 """Every machine message of a fleet: its fields, in wire order, in one place.
 
-A message is a MessagePack array: the format number 1, then the fields in the order in which they stand here. A board
-reads and writes the same layouts in ``micropython_client/tinymetafed/messages.py``; golden vectors hold the two
-together.
+A message is a MessagePack array: the format number 1, then the fields in the order in which they
+stand here. A board reads and writes the same layouts in
+``micropython_client/tinymetafed/messages.py``; golden vectors hold the two together.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _layers() -> Any:  # noqa: ANN401
     def check(value: object) -> bool:
         return isinstance(value, tuple) and all(
             isinstance(layer, tuple)
-            and len(layer) == 4  # noqa: PLR2004 - inputs, outputs, flags, limit
+            and len(layer) == 4
             and all(type(number) is int and 0 <= number <= U32 for number in layer)
             for layer in value
         )
@@ -124,7 +124,10 @@ class Plan(Message):
     seed: int = _integer()
     """Start of the generator that draws the local parameters."""
     layers: tuple[tuple[int, int, int, int], ...] = _layers()
-    """Per layer: inputs, outputs, flags (1 local, 2 ReLU), and the limit of its seeded start in weight units."""
+    """Per layer: inputs, outputs, flags, and the limit of its seeded start in weight units.
+
+    The flags are 1 for a local layer and 2 for ReLU.
+    """
     rate_local: int = _integer(2**15)
     """Learning rate of the local layers, in units of 2**-15."""
     rate_global: int = _integer(2**15)
@@ -146,7 +149,7 @@ class Round(Message):
     version: int = _integer()
     """Version of the model on which this round works."""
     asked: int = _integer(2**32)
-    """A board is in the cohort when :func:`~protocol.cohort.ticket` of its name and the round lies below this."""
+    """A board is asked when :func:`~protocol.cohort.ticket` of its name and the round is below."""
     deadline: int = _integer()
     """Milliseconds for which the round stays open at most, from its announcement."""
 
@@ -213,5 +216,3 @@ class Receipt(Message):
     lineage: int = _integer()
     round: int = _integer()
     boards: tuple[str, ...] = _names()
-
-

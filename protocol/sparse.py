@@ -11,9 +11,10 @@ m                     the values, int8
 ====================  =======================================================================
 
 Elias-Fano (Elias 1974; Vigna, "Quasi-succinct indices", WSDM 2013): with n parameters, the low
-``l = floor(log2(n / m))`` bits of each index are packed, and the high parts are unary: bit ``(index >> l) + i`` is set
-for the i-th index. It costs at most half a bit an index more than any code could. A bitmap takes n bits and is used
-where it is not longer. Bits are numbered from the lowest bit of the first byte; spare bits are zero.
+``l = floor(log2(n / m))`` bits of each index are packed, and the high parts are unary: bit
+``(index >> l) + i`` is set for the i-th index. It costs at most half a bit an index more than any
+code could. A bitmap takes n bits and is used where it is not longer. Bits are numbered from the
+lowest bit of the first byte; spare bits are zero.
 """
 
 from __future__ import annotations
@@ -53,9 +54,9 @@ def top_count(parameters: int, percent: float) -> int:
 
 
 def top_indices(changes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """The indices of the ``count`` largest magnitudes, in increasing order; zeros are never among them.
+    """The indices of the ``count`` largest magnitudes, in increasing order.
 
-    Among equals the lower index goes first, as on the board.
+    Zeros are never among them. Among equals the lower index goes first, as on the board.
     """
     magnitudes = np.abs(changes)
     count = min(count, int(np.count_nonzero(magnitudes)))
@@ -67,9 +68,7 @@ def top_indices(changes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return np.sort(np.concatenate([above, equal]))
 
 
-def encode(
-    changes: NDArray[np.int64], indices: NDArray[np.int64], tensors: Sequence[int]
-) -> bytes:
+def encode(changes: NDArray[np.int64], indices: NDArray[np.int64], tensors: Sequence[int]) -> bytes:
     """Encode the changes at ``indices``.
 
     Args:
@@ -96,7 +95,7 @@ def encode(
 
 
 def scale_exponent(largest: int) -> int:
-    """The least exponent at which a magnitude of ``largest`` weight units rounds to a value that int8 holds."""
+    """The least exponent at which ``largest`` weight units round to what a value can hold."""
     exponent = 0
     while (largest + (1 << exponent >> 1)) >> exponent > VALUE_MAX:
         exponent += 1

@@ -8,7 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from protocol import fixed
 from protocol.errors import SpecError
@@ -59,7 +66,9 @@ class Model(_Part):
             msg = "every layer is local, so there is nothing for the fleet to learn"
             raise ValueError(msg)
         if not any(layer.local for layer in self.layers):
-            msg = "no layer is local, so there is nothing to reconstruct; mark one with local = true"
+            msg = (
+                "no layer is local, so there is nothing to reconstruct; mark one with local = true"
+            )
             raise ValueError(msg)
         return self
 
@@ -83,7 +92,10 @@ class Rounds(_Part):
         default=None, ge=1, description="Updates that close a round; the whole cohort if not given."
     )
     deadline: float = Field(
-        gt=0, le=1_000_000, strict=False, description="Seconds for which a round stays open at most."
+        gt=0,
+        le=1_000_000,
+        strict=False,
+        description="Seconds for which a round stays open at most.",
     )
     step_max: float = Field(
         ge=0, le=100, strict=False, description="The first round's step, a_max of the cosine rule."
@@ -130,8 +142,9 @@ class LayerShape(BaseModel):
     def limit(self) -> int:
         """Its start is drawn evenly between minus and plus this many weight units.
 
-        One over the root of the inputs (LeCun et al., "Efficient BackProp", 1998, for a uniform draw without the
-        root of three): on the sine task it ended at a third of the loss that twice as wide a start gave.
+        One over the root of the inputs (LeCun et al., "Efficient BackProp", 1998, for a uniform
+        draw without the root of three): on the sine task it ended at a third of the loss that twice
+        as wide a start gave.
         """
         return max(1, round(2**fixed.WEIGHT_BITS / self.inputs**0.5))
 
@@ -229,12 +242,15 @@ class Spec(_Part):
         """Read a spec.
 
         Raises:
-            SpecError: the file cannot be read, is not TOML, or breaks a rule; with the line and the reason.
+            SpecError: the file cannot be read, is not TOML, or breaks a rule; with the line and
+                the reason.
         """
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            msg = f"{path}: cannot be read ({error}); give the path of a spec such as specs/sine.toml"
+            msg = (
+                f"{path}: cannot be read ({error}); give the path of a spec such as specs/sine.toml"
+            )
             raise SpecError(msg) from error
         return cls.from_toml(text, str(path))
 
@@ -287,7 +303,9 @@ def _line_of(location: tuple[int | str, ...], text: str) -> int:
         if header := _HEADER.match(line):
             table = tuple(step.strip() for step in header[2].split("."))
             if header[1] == "[[":
-                table += (sum(1 for known in lines if known[:-1] == table and isinstance(known[-1], int)),)
+                table += (
+                    sum(1 for known in lines if known[:-1] == table and isinstance(known[-1], int)),
+                )
             lines[table] = number
         elif key := _KEY.match(line):
             lines[(*table, key[1])] = number

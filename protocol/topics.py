@@ -1,18 +1,18 @@
 """Every topic of a fleet, in one place.
 
-========================================  ========  ====================================================
-topic                                     retained  what
-========================================  ========  ====================================================
-``tmf/v1/<fleet>/spec``                   yes       :class:`~protocol.messages.Plan`
-``tmf/v1/<fleet>/round``                  yes       :class:`~protocol.messages.Round`
-``tmf/v1/<fleet>/model/full/<chunk>``     yes       :class:`~protocol.messages.Chunk`
-``tmf/v1/<fleet>/model/delta``            yes       :class:`~protocol.messages.Delta`
-``tmf/v1/<fleet>/up/<shard>/<board>``     no        :class:`~protocol.messages.Update`, QoS 1
-``tmf/v1/<fleet>/receipt/<shard>``        no        :class:`~protocol.messages.Receipt`
-``tmf/v1/<fleet>/board/<board>/state``    yes       JSON: a board's presence; ``lost`` is its last will
-``tmf/v1/<fleet>/board/<board>/event``    no        JSON: why an update of this board was refused
-``tmf/v1/<fleet>/progress``               yes       JSON for people: round, loss, counts, bytes
-========================================  ========  ====================================================
+======================================  ========  ================================================
+topic                                   retained  what
+======================================  ========  ================================================
+``tmf/v1/<fleet>/spec``                 yes       :class:`~protocol.messages.Plan`
+``tmf/v1/<fleet>/round``                yes       :class:`~protocol.messages.Round`
+``tmf/v1/<fleet>/model/full/<chunk>``   yes       :class:`~protocol.messages.Chunk`
+``tmf/v1/<fleet>/model/delta``          yes       :class:`~protocol.messages.Delta`
+``tmf/v1/<fleet>/up/<shard>/<board>``   no        :class:`~protocol.messages.Update`, QoS 1
+``tmf/v1/<fleet>/receipt/<shard>``      no        :class:`~protocol.messages.Receipt`
+``tmf/v1/<fleet>/board/<board>/state``  yes       JSON: a board's presence; ``lost`` is its last will
+``tmf/v1/<fleet>/board/<board>/event``  no        JSON: why an update of this board was refused
+``tmf/v1/<fleet>/progress``             yes       JSON for people: round, loss, counts, bytes
+======================================  ========  ================================================
 
 The first five machine messages are MessagePack (:mod:`protocol.messages`).
 """
@@ -27,7 +27,7 @@ from protocol.fixed import fnv1a
 
 SHARDS: Final = 64
 NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,32}")
-"""What a fleet or a board may be called: it is a topic level, and it costs bytes in every message."""
+"""What a fleet or a board may be called: a topic level, and bytes in every message."""
 
 
 def shard_of(board: str) -> int:
@@ -99,7 +99,7 @@ class Topics:
     def board_of_update(self, topic: str) -> tuple[int, str] | None:
         """Shard and board of an update's topic, or None where the topic is another's."""
         match topic.removeprefix(self.root + "/").split("/"):
-            case ["up", shard, board] if shard.isdecimal():
+            case ["up", shard, board] if shard.isdecimal() and len(shard) <= 2:
                 return int(shard), board
         return None
 

@@ -1,7 +1,7 @@
 """The board's engine in numpy, for many boards at once, bit for bit.
 
-Arrays are int64 although every value fits 32 bits: numpy does not warn when an int32 sum wraps. A leading axis runs
-over boards. The arithmetic is explained in :mod:`protocol.fixed`.
+Arrays are int64 although every value fits 32 bits: numpy does not warn when an int32 sum wraps. A
+leading axis runs over boards. The arithmetic is explained in :mod:`protocol.fixed`.
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ class Engine:
     def __init__(self, spec: Spec, boards: int) -> None:
         self.layers = spec.layers
         plan = spec.plan
-        self.rates = [
-            plan.rate_local if layer.local else plan.rate_global for layer in spec.layers
-        ]
+        self.rates = [plan.rate_local if layer.local else plan.rate_global for layer in spec.layers]
         self.boards = boards
         self.weights: list[Words] = [
             np.zeros((boards, layer.outputs, layer.inputs + 1), np.int64) for layer in spec.layers
@@ -133,7 +131,9 @@ def _carry_back(w: Words, error: Words, outputs: int) -> Words:
     shift = fixed.error_shift(outputs)
     total = ((error[:, :, None] * w[:, :, :-1]) >> shift).sum(axis=1)
     down = fixed.WEIGHT_BITS - shift
-    carried: Words = np.clip((total + ((1 << down) >> 1)) >> down, -fixed.ERROR_MAX, fixed.ERROR_MAX)
+    carried: Words = np.clip(
+        (total + ((1 << down) >> 1)) >> down, -fixed.ERROR_MAX, fixed.ERROR_MAX
+    )
     return carried
 
 

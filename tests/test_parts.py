@@ -13,7 +13,7 @@ from typing import TypeVar
 import pytest
 
 from localfleet import debian, parts
-from localfleet.debian import PartsError
+from localfleet.errors import PartsError
 
 Part = TypeVar("Part")
 

@@ -1,6 +1,9 @@
 """TinyMetaFed on a board: learn from your own samples, with the fleet.
 
+::
+
     from tinymetafed import Client
+
     Client("config.json").run(samples())
 """
 

@@ -1,7 +1,7 @@
-"""A board's part in the fleet: hear of a round, fetch its model, learn, send, and send again until the receipt.
+"""A board's part in the fleet: hear of a round, learn, send, and send again until the receipt.
 
-The client is a loop of turns (Client._turn). Messages only change what the next turn finds; a lost connection ends a
-turn, never the loop.
+The client is a loop of turns (Client._turn). Messages only change what the next turn finds; a lost
+connection ends a turn, never the loop.
 """
 
 import gc
@@ -9,44 +9,30 @@ import json
 import os
 import sys
 import time
-from binascii import crc32
+from collections import OrderedDict
 from random import getrandbits
 
 from micropython import const
 from umqtt.simple import MQTTException
 
 from tinymetafed import config, link, messages, sparse
+from tinymetafed.cohort import fnv1a, ticket
 from tinymetafed.errors import MessageError, ModelError
+from tinymetafed.model import Model
 from tinymetafed.network import Network
 
 VERSION = "0.1.0"
-_SUPPORT = const(1)
-_QUERY = const(0)
-_CHUNK = const(1024)
-_IDLE = const(1000)  # milliseconds to wait for a message when there is nothing to do
-_RESEND = const(2000)  # milliseconds until an update without a receipt is sent again; doubles each time
-_RESEND_MOST = const(32000)
-_RECONNECT = const(500)  # milliseconds, at most, until the first try to connect; doubles each time
-_RECONNECT_MOST = const(60000)
-_FETCH = const(30000)  # milliseconds that fetching a model may take
-_ANY_VERSION = const(-1)
+_LOCAL = const(1)
+_GLOBAL = const(0)
 _SHARDS = const(64)
 
-
-def fnv1a(text):
-    """32-bit FNV-1a hash, as on the host."""
-    value = 0x811C9DC5
-    for byte in text.encode():
-        value = (value ^ byte) * 0x01000193 & 0xFFFFFFFF
-    return value
-
-
-def ticket(board, round_):
-    """The board's ticket in the draw for a round's cohort, as in the host's protocol/cohort.py."""
-    value = fnv1a("%s/%d" % (board, round_))
-    for _ in range(2):
-        value = (value ^ value >> 16) * 1664525 & 0xFFFFFFFF
-    return value ^ value >> 16
+# Milliseconds.
+_IDLE = const(1000)  # to wait for a message when there is nothing to do
+_FETCH = const(30000)  # that fetching a model may take
+_RESEND = const(2000)  # until an update without a receipt is sent again; doubles each time ...
+_RESEND_MOST = const(32000)  # ... up to this
+_RECONNECT = const(500)  # until the first try to connect, at most; doubles each time ...
+_RECONNECT_MOST = const(60000)  # ... up to this
 
 
 def _say(text):
@@ -55,7 +41,7 @@ def _say(text):
 
 def _why(error):
     if isinstance(error, MQTTException) and error.args[0] in (4, 5):  # MQTT 3.1.1, table 3.1
-        return "the broker refuses this user or password"
+        return "it refuses this user or password"
     return repr(error)
 
 
@@ -73,8 +59,7 @@ class Client:
         settings = config.load(settings)
         self.board = settings["board"]
         self.fleet = settings["fleet"]
-        self.skipped = 0
-        """Samples that were not learned from because they do not fit the model."""
+        self.skipped = 0  # samples that were not learned from because they do not fit the model
         self._broker = "%s:%d" % (settings["host"], settings["port"])
         self._link = link.Link(
             ("tmf-%s-%s" % (self.fleet, self.board)).encode(),
@@ -88,27 +73,28 @@ class Client:
         shard = fnv1a(self.board) % _SHARDS
         self._up = ("%sup/%d/%s" % (root, shard, self.board)).encode()
         self._state = ("%sboard/%s/state" % (root, self.board)).encode()
-        self._full = (root + "model/full/+").encode()
-        self._handlers = {
-            (root + "spec").encode(): self._on_plan,
-            (root + "model/delta").encode(): self._on_delta,
-            (root + "round").encode(): self._on_round,
-            ("%sreceipt/%d" % (root, shard)).encode(): self._on_receipt,
-        }
+        self._chunks = (root + "model/full/+").encode()
+        # In the order in which a board that connects needs what is retained there.
+        self._handlers = OrderedDict(
+            (
+                ((root + "spec").encode(), self._on_plan),
+                ((root + "model/delta").encode(), self._on_delta),
+                ((root + "round").encode(), self._on_round),
+                (("%sreceipt/%d" % (root, shard)).encode(), self._on_receipt),
+            )
+        )
         self._link.set_callback(self._on_message)
         self._link.set_last_will(self._state, b'{"state":"lost"}', True, 1)
-        self._failures = 0
+        self._failures = 0  # to connect, since the last success
         self._plan = None
-        self._new_plan = None
+        self._new_plan = None  # to be taken on by the next turn
         self._network = None
+        self._model = None
         self._codec = None
         self._writer = None
-        self._version = _ANY_VERSION
-        self._chunks = None  # while a model is fetched: one byte a chunk, 1 where it has come
-        self._fetching = _ANY_VERSION
-        self._round = None
-        self._trained = None  # the round that this board last learned in
-        self._is_stale = False  # set when the round in training is over
+        self._round = None  # the open one
+        self._trained = None  # number of the round that this board last learned in
+        self._is_stale = False  # the round in training is over
         self._update = None  # encoded, and not yet journaled
         self._resend = _RESEND
 
@@ -116,8 +102,9 @@ class Client:
         """Take part until the source of samples ends.
 
         Args:
-            source: an iterator of (x, y), where each is a number or a sequence of numbers; or a function that gets a
-                round's number and returns such an iterator, for data that change from round to round.
+            source: an iterator of (x, y), where each is a number or a sequence of numbers; or a
+                function that gets a round's number and returns such an iterator, for data that
+                change from round to round.
         """
         try:
             while True:
@@ -130,7 +117,13 @@ class Client:
             self._leave()
 
     def predict(self, x):
-        """The model's answer to x, with what this board last learned: a number, or a list where there are several outputs.
+        """The answer of the model as this board last trained it.
+
+        Args:
+            x: a number, or a sequence of as many as the model takes.
+
+        Returns:
+            A number, or a list of them where the model has several outputs.
 
         Raises:
             ModelError: no model has come yet, or x does not fit it.
@@ -150,16 +143,17 @@ class Client:
             self._send()
         elif not self._is_asked():
             self._link.poll(_IDLE)
-        elif self._version != self._round.version:
+        elif self._model.version != self._round.version:
             self._fetch()
         else:
             self._train(source)
 
-    # Connection.
+    # --- The connection
 
     def _connect(self):
+        # Boards that lost one broker together must not return as one.
         longest = min(_RECONNECT << min(self._failures, 16), _RECONNECT_MOST)
-        time.sleep_ms(getrandbits(16) * longest >> 16)  # boards that lost one broker must not return as one
+        time.sleep_ms(getrandbits(16) * longest >> 16)
         self._link.open()
         for topic in self._handlers:
             self._link.subscribe(topic, 1)
@@ -167,17 +161,21 @@ class Client:
         _say("connected to %s as %s" % (self._broker, self.board))
         self._failures = 0
 
-    def _report(self, state, **more):
-        more["state"] = state
-        more["client"] = VERSION
-        more["firmware"] = ".".join(str(part) for part in sys.implementation[1][:3])
-        more["platform"] = sys.platform
-        more["heap_free"] = gc.mem_free()
-        self._link.publish(self._state, json.dumps(more).encode(), True, 1)
+    def _report(self, state, reason=None):
+        facts = {
+            "state": state,
+            "client": VERSION,
+            "firmware": ".".join(str(part) for part in sys.implementation[1][:3]),
+            "platform": sys.platform,
+            "heap_free": gc.mem_free(),
+        }
+        if reason:
+            facts["reason"] = reason
+        self._link.publish(self._state, json.dumps(facts).encode(), True, 1)
 
     def _lose(self, error):
         if self._failures == 0:
-            _say("no connection to %s (%s); trying again until there is one" % (self._broker, _why(error)))
+            _say("no connection to %s (%s); it keeps trying" % (self._broker, _why(error)))
         self._failures += 1
         self._link.close()
 
@@ -190,17 +188,17 @@ class Client:
             pass  # the last will says as much
         self._link.close()
 
-    # What messages change.
+    # --- What messages change
 
     def _on_message(self, topic, payload):
         handler = self._handlers.get(topic, self._on_chunk)
         try:
             handler(payload)
         except MessageError as error:
-            _say("%s ignored: %s" % (topic.decode(), error))
+            _say("%s: %s" % (topic.decode(), error))
 
     def _on_plan(self, payload):
-        plan = messages.unpack_plan(payload)
+        plan = messages.unpack_plan(payload) if payload else self._plan
         if plan != self._plan:
             self._new_plan = plan
             self._is_stale = True
@@ -209,7 +207,8 @@ class Client:
         before = self._round
         # An empty message means that no round is open.
         now = self._round = messages.unpack_round(payload) if payload else None
-        if before is None or now is None or now[:3] != before[:3]:  # else it is announced again, perhaps for longer
+        is_same = before is not None and now is not None and now[:3] == before[:3]
+        if not is_same:
             self._is_stale = True
         if now is None or now.round != self._trained:
             self._update = None
@@ -222,50 +221,23 @@ class Client:
             self._resend = _RESEND
 
     def _on_delta(self, payload):
-        delta = messages.unpack_delta(payload)
-        if self._network is None or delta.lineage != self._plan.lineage:
-            return
-        if self._version == _ANY_VERSION or delta.version != self._version + 1:
-            return  # not the next one: the whole model is fetched when a round asks for it
-        self._is_stale = True
-        self._version = _ANY_VERSION
-        self._codec.apply(delta.changes, self._network.base)
-        if crc32(self._network.base) != delta.checksum:
-            raise MessageError("the model that results has another checksum")
-        self._version = delta.version
+        # One that does not follow is no loss: the model is fetched when a round asks for it.
+        if payload and self._model and self._model.move(messages.unpack_delta(payload)):
+            # There is a next version, so the round is over.
+            self._is_stale = True
+            self._round = self._update = None
 
     def _on_chunk(self, payload):
-        if not payload or self._chunks is None:
-            return
-        chunk = messages.unpack_chunk(payload)
-        base = self._network.base
-        at = chunk.chunk * _CHUNK
-        if chunk.lineage != self._plan.lineage or chunk.chunk >= len(self._chunks):
-            return
-        if at + len(chunk.weights) > len(base):
-            return
-        if chunk.version < self._fetching:
-            return
-        if chunk.version > self._fetching:  # published while this fetch was under way
-            self._fetching = chunk.version
-            self._chunks[:] = bytes(len(self._chunks))
-        base[at : at + len(chunk.weights)] = chunk.weights
-        self._chunks[chunk.chunk] = 1
-        if all(self._chunks):
-            if crc32(base) != chunk.checksum:
-                self._fetching = _ANY_VERSION
-                raise MessageError("the model has another checksum")
-            self._version = self._fetching
-            self._chunks = None
+        if payload and self._model:
+            self._model.take(messages.unpack_chunk(payload))
 
-    # What a turn does.
+    # --- What a turn does
 
     def _adopt(self):
         """Take on a new plan: give up the old network before the new one is made."""
         plan = self._new_plan
-        self._new_plan = self._plan = self._network = self._codec = self._writer = self._update = None
-        self._version = _ANY_VERSION
-        self._trained = None
+        self._new_plan = self._plan = self._trained = self._update = None
+        self._network = self._model = self._codec = self._writer = None
         try:
             network = Network(plan)
             tensors = network.tensors
@@ -274,10 +246,11 @@ class Client:
             self._codec = sparse.Codec(tensors)
         except (ModelError, MemoryError) as error:
             _say("this board sits out: %s" % error)
-            self._report("refused", reason=str(error))
+            self._report("refused", str(error))
             return
         self._plan = plan
         self._network = network
+        self._model = Model(plan.lineage, network.base, self._codec)
         gc.collect()
 
     def _is_asked(self):
@@ -291,29 +264,28 @@ class Client:
         )
 
     def _fetch(self):
-        """Get the whole model; only now are its chunks subscribed to, so that they cost nothing in other rounds."""
-        self._version = self._fetching = _ANY_VERSION
-        self._chunks = bytearray(-(-len(self._network.base) // _CHUNK))
-        self._link.subscribe(self._full, 1)
+        """Get the whole model; only meanwhile are its chunks subscribed to, for they are many."""
+        self._model.begin_fetch()
+        self._link.subscribe(self._chunks, 1)
         start = time.ticks_ms()
-        while self._chunks and time.ticks_diff(time.ticks_ms(), start) < _FETCH:
+        while self._model.version < 0 and not self._new_plan:
+            if time.ticks_diff(time.ticks_ms(), start) > _FETCH:
+                break
             self._link.poll(_IDLE)
-        self._chunks = None
-        self._link.unsubscribe(self._full)
+        self._link.unsubscribe(self._chunks)
 
     def _train(self, source):
-        round_ = self._round
         plan = self._plan
         network = self._network
-        samples = source(round_.round) if callable(source) else source
+        number = self._round.round
+        samples = source(number) if callable(source) else source
         start = time.ticks_ms()
         self._is_stale = False
-        network.begin(fnv1a("%s/%s/%d" % (self.fleet, self.board, round_.round)))
-        support_loss = self._learn(samples, plan.support, _SUPPORT)
-        query_loss = self._learn(samples, plan.query, _QUERY)
+        network.begin(fnv1a("%s/%s/%d" % (self.fleet, self.board, number)))
+        support_loss = self._learn(samples, plan.support, _LOCAL)
+        query_loss = self._learn(samples, plan.query, _GLOBAL)
         if self._is_stale:
             return
-        took = time.ticks_diff(time.ticks_ms(), start)
         facts = (
             plan.support,
             plan.query,
@@ -321,17 +293,17 @@ class Client:
             query_loss,
             self._link.bytes_up,
             self._link.bytes_down,
-            took,
+            time.ticks_diff(time.ticks_ms(), start),
             gc.mem_free(),
         )
         nonce = int.from_bytes(os.urandom(4), "big")
-        begin = self._writer.begin(plan.lineage, round_.round, nonce, facts)
+        begin = self._writer.begin(plan.lineage, number, nonce, facts)
         end = self._codec.encode(network.theta, network.base, plan.top, self._writer.out, begin)
         self._update = self._writer.end(end)
-        self._trained = round_.round
+        self._trained = number
 
     def _learn(self, samples, count, local):
-        """Learn from so many samples on one side; the sum of their losses. Stops early when the round is over.
+        """Learn from so many samples on one side, or until the round is over; the sum of losses.
 
         Nothing here or below allocates; what the source of samples allocates is its own.
         """
@@ -343,9 +315,9 @@ class Client:
                 network.read(x, y)
             except (ModelError, TypeError) as error:
                 self._skip(error)
-                continue
-            network.step(local)
-            count -= 1
+            else:
+                network.step(local)
+                count -= 1
             self._listen()
         return network.loss[0]
 
@@ -353,10 +325,9 @@ class Client:
         if self.skipped == 0:
             _say("a sample is skipped, and so will be others like it: %s" % error)
         self.skipped += 1
-        self._listen()
 
     def _listen(self):
-        """Between two samples: hear what the broker says. Training goes on without a connection."""
+        """Hear what the broker says between two samples. Training goes on without a connection."""
         if self._link.is_up:
             try:
                 self._link.poll()

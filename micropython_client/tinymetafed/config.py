@@ -5,7 +5,7 @@ import json
 from tinymetafed.errors import ConfigError
 
 # Name: (type, default or None where it must be given, what it is)
-SETTINGS = {
+SETTINGS: "dict[str, tuple[type, str | int | None, str]]" = {
     "broker": (str, None, "the broker, as mqtt://HOST:PORT or HOST"),
     "fleet": (str, None, "the fleet's name, as in its spec"),
     "board": (str, "", "this board's name; its hardware id if not given"),
@@ -60,7 +60,9 @@ def _address(broker):
     host, _, port = rest.partition(":")
     port = port or "1883"
     if scheme not in ("", "mqtt") or not host or not port.isdigit():
-        raise ConfigError("configuration: 'broker' must be mqtt://HOST:PORT or HOST, not %r" % broker)
+        raise ConfigError(
+            "configuration: 'broker' must be mqtt://HOST:PORT or HOST, not %r" % broker
+        )
     return host, int(port)
 
 

@@ -10,16 +10,16 @@
 
 
 class TinyMetaFedError(Exception):
-    pass
+    """The root of this package's exceptions."""
 
 
 class ConfigError(TinyMetaFedError):
-    pass
+    """A configuration that cannot be used."""
 
 
 class ModelError(TinyMetaFedError):
-    pass
+    """A model that does not fit this board, or a sample that does not fit the model."""
 
 
 class MessageError(TinyMetaFedError):
-    pass
+    """Bytes that are not the message their topic promises."""

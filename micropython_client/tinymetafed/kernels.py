@@ -1,12 +1,15 @@
 """The loops that touch every weight or every sample, in viper.
 
-The arithmetic is that of the host's ``protocol/fixed.py``, to the last bit. What every function here relies on:
+The arithmetic is that of the host's ``protocol/fixed.py``, to the last bit. What every function
+here relies on:
 
-- ptr32 is signed on 32-bit machines, but unsigned on x86-64, where a word also has 64 bits: there, sums are right
-  modulo 2**32 and are sign-extended before they are shifted right or compared. ``build.py`` sets _WIDE for that target.
+- ptr32 is signed on 32-bit machines, but unsigned on x86-64, where a word also has 64 bits: there,
+  sums are right modulo 2**32 and are sign-extended before they are shifted right or compared.
+  ``build.py`` sets _WIDE for that target.
 - A layer's table holds: inputs, outputs, dot shift, error shift, relu, rate.
 - Loops walk pointers and unroll with constant indexes: half the instructions of an indexed loop.
-- 0 - x instead of -x, and no literal above 0x3fffffff: MicroPython 1.23 to 1.28 miscompile or box them.
+- 0 - x instead of -x, and no literal above 0x3fffffff: MicroPython 1.23 to 1.28 miscompile or box
+  them.
 """
 
 import micropython
@@ -43,7 +46,11 @@ def load(theta: ptr32, base: ptr16, count: int):
 
 @micropython.viper
 def read_floats(bits: ptr32, words: ptr32, count: int) -> int:
-    """Convert float32 values, given by their bits, to activations; the index of one that is not finite, else -1."""
+    """Convert float32 values, given by their bits, to activations.
+
+    Returns:
+        The index of a value that is not finite, or -1 where there is none.
+    """
     i = 0
     while i < count:
         b = bits[i]
@@ -186,7 +193,7 @@ def carry_back(w: ptr32, error: ptr32, below: ptr32, layer: ptr32):
 
 @micropython.viper
 def settle(below: ptr32, a: ptr32, layer: ptr32, relu: int):
-    """Bring errors that carry_back summed to error format, and stop those whose neuron's ReLU was off."""
+    """Bring errors that carry_back summed to error format; a neuron whose ReLU was off gets 0."""
     n = layer[0]
     down = 12 - layer[3]
     half = 1 << down >> 1

@@ -1,4 +1,4 @@
-"""The line to the broker: umqtt.simple with time-outs, whole packets, keep-alive and byte counts."""
+"""The line to the broker: umqtt.simple with time-outs, whole packets and byte counts."""
 
 import errno
 import select
@@ -14,8 +14,9 @@ _PACKET = const(512)
 class _Wire:
     """A socket as umqtt.simple uses it.
 
-    It gathers the pieces in which umqtt.simple writes a packet, because a piece that waits for the other side's delayed
-    acknowledgement costs 40 ms; and it gives each read a time-out, because a peer can vanish within a packet.
+    It gathers the pieces in which umqtt.simple writes a packet, because a piece that waits for the
+    other side's delayed acknowledgement costs 40 ms; and it gives each read a time-out, because a
+    peer can vanish within a packet.
     """
 
     def __init__(self, sock):
@@ -105,8 +106,14 @@ class Link(MQTTClient):
             self.sock.close()
             self.sock = None
 
-    def publish(self, topic, payload, retain=False, qos=0):
+    def subscribe(self, topic, qos=0):
+        """Subscribe; what is retained there comes at once."""
         self.pid = self.pid % 65535  # umqtt.simple counts beyond what a packet holds
+        super().subscribe(topic, qos)
+
+    def publish(self, topic, payload, retain=False, qos=0):
+        """Publish; at QoS 1, return when the broker has it."""
+        self.pid = self.pid % 65535
         super().publish(topic, payload, retain, qos)
         self.sock.flush()
         self._spoke = time.ticks_ms()
@@ -130,7 +137,10 @@ class Link(MQTTClient):
         self.sock.read(3)
 
     def poll(self, milliseconds=0):
-        """Handle one message if there is one within so many milliseconds; whether there was. Allocates nothing if not."""
+        """Handle a message if one comes within so many milliseconds; whether one came.
+
+        Allocates nothing if none does.
+        """
         now = time.ticks_ms()
         for _ in self._poller.ipoll(milliseconds):
             self.wait_msg()

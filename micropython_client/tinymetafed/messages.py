@@ -1,6 +1,6 @@
-"""The messages that a board reads and writes; their fields are explained in the host's ``protocol/messages.py``.
+"""The messages that a board reads and writes.
 
-MessagePack, as far as a fleet uses it: unsigned integers, strings, byte strings and arrays.
+Their fields are explained in the host's ``protocol/messages.py``. They are MessagePack, as far as a fleet uses it: unsigned integers, strings, byte strings and arrays.
 """
 
 from collections import namedtuple
@@ -94,7 +94,11 @@ def _unpack(kind, types, data):
 def unpack_plan(data):
     plan = _unpack(Plan, _PLAN, data)
     for layer in plan.layers:
-        if not isinstance(layer, list) or len(layer) != 4 or not all(isinstance(n, int) for n in layer):
+        if (
+            not isinstance(layer, list)
+            or len(layer) != 4
+            or not all(isinstance(n, int) for n in layer)
+        ):
             raise MessageError("plan: a layer is inputs, outputs, flags, limit")
     if not plan.layers:
         raise MessageError("plan: no layers")
@@ -151,7 +155,11 @@ class UpdateWriter:
         return self._at + 3
 
     def end(self, block_end):
-        """Complete the update whose block ends there; its bytes, as a view that the next one overwrites."""
+        """Complete the update whose block ends there.
+
+        Returns:
+            Its bytes, as a view that the next update overwrites.
+        """
         size = block_end - self._at - 3
         self._byte(0xC5)
         self._byte(size >> 8)

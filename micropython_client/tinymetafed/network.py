@@ -1,12 +1,12 @@
 """A dense network that learns one sample at a time, partly its own and partly the fleet's.
 
-Parameters are words in two flat arrays, phi (local) and theta (global); a layer is a view into one of them, a row of
-inputs + 1 weights an output, the bias last. All memory is taken in the constructor.
+Parameters are words in two flat arrays, phi (local) and theta (global); a layer is a view into one
+of them, a row of inputs + 1 weights an output, the bias last. All memory is taken in the
+constructor.
 """
 
 import gc
 from array import array
-
 
 from micropython import const
 
@@ -31,7 +31,7 @@ def _ceil_log2(n):
 
 
 class _Layer:
-    """A layer's place: its table for the kernels, its weights, and the errors and activations around it."""
+    """A layer: its table for the kernels, its weights, its errors, the activations around it."""
 
     def __init__(self, inputs, outputs, flags, limit, rate, below):
         self.local = flags & _LOCAL
@@ -96,7 +96,8 @@ class Network:
             below = layer.above
         self.phi = self._share(_LOCAL)
         self.theta = self._share(0)
-        self.base = bytearray(2 * len(self.theta))  # the fleet's weights as published: int16, little endian
+        # The fleet's weights as published: int16, little endian.
+        self.base = bytearray(2 * len(self.theta))
         self.tensors = array("i", [layer.size for layer in self._layers if not layer.local])
         self.loss = _words(1)
 
@@ -112,7 +113,7 @@ class Network:
         return flat
 
     def begin(self, seed):
-        """Start a round: theta from base, phi from its seeded start, stochastic rounding from seed."""
+        """Start a round: theta from base, phi from its seeded start, rounding from seed."""
         kernels.load(self.theta, self.base, len(self.theta))
         self._seed_draws(self._seed)
         for layer in self._layers:
@@ -139,7 +140,9 @@ class Network:
             floats[0] = values
         else:
             if len(values) != count:
-                raise ModelError("%s has %d values; the model takes %d" % (name, len(values), count))
+                raise ModelError(
+                    "%s has %d values; the model takes %d" % (name, len(values), count)
+                )
             i = 0
             while i < count:
                 floats[i] = values[i]
@@ -149,7 +152,10 @@ class Network:
             raise ModelError("%s[%d] is not a finite number" % (name, bad))
 
     def step(self, local):
-        """Learn from the sample at hand on one side, local (1) or global (0); its loss before is added to loss[0]."""
+        """Learn from the sample at hand on one side, local (1) or global (0).
+
+        Its loss before the step is added to loss[0].
+        """
         self._forward()
         layers = self._layers
         i = len(layers) - 1

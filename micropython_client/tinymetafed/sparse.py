@@ -1,7 +1,7 @@
 """The sparse block on a board: its largest changes out, the fleet's changes in.
 
-The layout and its sources stand in the host's ``protocol/sparse.py``; for _WIDE see kernels.py. A block is written into
-and read from buffers that exist: only a Selector allocates, once.
+The layout and its sources stand in the host's ``protocol/sparse.py``; for _WIDE see kernels.py. A
+block is written into and read from buffers that exist: only a Codec allocates, once.
 """
 
 from array import array
@@ -53,7 +53,10 @@ def _add(theta: ptr32, base: ptr16, count: int):
 
 @micropython.viper
 def _histogram(delta: ptr32, count: int, bins: ptr32, high: int):
-    """Count magnitudes by their high byte or, where high is given, those with that high byte by their low byte."""
+    """Count magnitudes by their high byte.
+
+    Where high is not negative: those with that high byte, by their low byte.
+    """
     i = 0
     while i < 256:
         bins[i] = 0
@@ -74,7 +77,10 @@ def _histogram(delta: ptr32, count: int, bins: ptr32, high: int):
 
 @micropython.viper
 def _find(bins: ptr32, wanted: int, job: ptr32) -> int:
-    """The highest bin at and above which at least wanted are counted; how many more are wanted of it in _EQUAL."""
+    """The highest bin at and above which at least wanted are counted.
+
+    How many of this bin are wanted goes to _EQUAL.
+    """
     i = 256
     while i:
         i -= 1
@@ -153,7 +159,11 @@ def _pack(delta: ptr32, out: ptr8, job: ptr32):
 
 @micropython.viper
 def _unpack(base: ptr16, block: ptr8, job: ptr32, tensors: ptr32, apply: int) -> int:
-    """Check a block's entries or, where apply is set, add them to base; 0 where its indices are out of order."""
+    """Check a block's entries or, where apply is set, add them to base.
+
+    Returns:
+        0 where its indices are out of order, else 1.
+    """
     count = job[_ENTRY]
     low = job[_LOW]
     entry = 0
@@ -197,7 +207,11 @@ def _unpack(base: ptr16, block: ptr8, job: ptr32, tensors: ptr32, apply: int) ->
 
 
 def _split(job, coding, count, parameters, head):
-    """Fill in where the parts of a block stand whose indices start at byte head; the byte after its values."""
+    """Fill in where the parts of a block stand whose indices start at byte head.
+
+    Returns:
+        The byte after its values.
+    """
     low = 0
     packed = parameters + 7 >> 3
     low_bytes = 0
@@ -275,7 +289,11 @@ class Codec:
         return end
 
     def _choose(self, delta, top):
-        """Find the magnitude down to which entries are sent, by a radix select; how many those are."""
+        """Find the magnitude down to which entries are sent, by a radix select.
+
+        Returns:
+            How many entries those are.
+        """
         job = self._job
         _histogram(delta, self._parameters, self._bins, -1)
         high = _find(self._bins, top, job)

@@ -1,0 +1,1 @@
+"""The service: it opens rounds, journals boards' updates, and publishes each new model version."""

@@ -1,0 +1,20 @@
+"""What can stop the aggregator. Nothing that a peer sends can.
+
+::
+
+    AggregatorError
+    +- SettingsError   a setting is missing or cannot be used: names the setting and what to give
+    +- JournalError    the journal cannot be used: names the file and what to do
+"""
+
+
+class AggregatorError(Exception):
+    """The root of this package's exceptions."""
+
+
+class SettingsError(AggregatorError):
+    """A setting is missing or cannot be used. One line for each."""
+
+
+class JournalError(AggregatorError):
+    """The journal cannot be opened, read or written."""

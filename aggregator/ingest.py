@@ -1,0 +1,182 @@
+"""What happens to an update, in this order, and why in this order.
+
+size -> decode -> topic identity -> lineage, round -> duplicate -> samples, changes -> journal
+
+The cheap checks and those that need no trust in the content come first; a board's re-sent update
+is recognised before its changes are looked at. What passes is journaled, the whole group in one
+commit, and only then may it be acknowledged, summed and receipted: the journal never knows less
+than a board was told. Nothing that a peer sends raises an error here.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Final
+
+from aggregator.journal import Entry, Journal
+from aggregator.transport import Arrived
+from protocol.errors import MessageError, SparseError
+from protocol.messages import MAX_MESSAGE_BYTES, Update
+from protocol.sparse import Sparse, decode
+from protocol.spec import Spec
+from protocol.topics import Topics
+from rounds.core import Refusal, RoundCore
+from rounds.sums import PartialSum
+
+DIGEST_BYTES: Final = 16
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An update that is not counted."""
+
+    board: str | None
+    """Whose topic it came on, if that is a board's."""
+    reason: Refusal
+    detail: str
+    """What was wrong, for a person."""
+
+
+@dataclass
+class Taken:
+    """What came of a group of messages."""
+
+    accepted: list[Update] = field(default_factory=list)
+    """Journaled now."""
+    receipts: dict[int, set[str]] = field(default_factory=dict)
+    """Per round, the boards to be told that their updates are journaled, now or before."""
+    refused: list[Refused] = field(default_factory=list)
+
+
+class _RefusedError(Exception):
+    """Leaves the checks at the first that fails."""
+
+    def __init__(self, reason: Refusal, detail: str, journaled: int | None = None) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.journaled = journaled
+        """The round in which an update of this board is journaled all the same."""
+
+
+class Ingest:
+    """Checks, journals and sums updates.
+
+    Args:
+        spec: the fleet's.
+        core: judges rounds, and is told what is journaled.
+        journal: open.
+    """
+
+    def __init__(self, spec: Spec, core: RoundCore, journal: Journal) -> None:
+        self._core = core
+        self._journal = journal
+        self._topics = Topics(spec.fleet)
+        self._lineage = spec.lineage
+        self._plan = spec.plan
+        self._tensors = spec.tensors
+        self.total = PartialSum(spec.global_count)
+        """Of the open round's journaled updates."""
+
+    def restore(self, round_: int) -> list[Update]:
+        """Sum this round's journaled updates again, after a restart; returns them.
+
+        Raises:
+            JournalError: the journal cannot be read.
+            ProtocolError: an update in it cannot be read, although it could be once.
+        """
+        updates = [Update.unpack(payload) for payload in self._journal.payloads(round_)]
+        for update in updates:
+            self.total.add(update, decode(update.changes, self._tensors))
+        return updates
+
+    def take(self, messages: Iterable[Arrived]) -> Taken:
+        """Check a group of messages and journal its updates in one commit.
+
+        Raises:
+            JournalError: the journal cannot be written; nothing of the group counts.
+        """
+        taken = Taken()
+        entries: list[Entry] = []
+        changes: list[Sparse] = []
+        digests: dict[str, bytes] = {}
+        for message in messages:
+            try:
+                update = self._identified(message)
+                digest = blake2b(message.payload, digest_size=DIGEST_BYTES).digest()
+                self._check_round(update, digest, digests.get(update.board))
+                changes.append(self._changes(update))
+            except _RefusedError as error:
+                whose = self._topics.board_of_update(message.topic)
+                board = whose[1] if whose else None
+                taken.refused.append(Refused(board, error.reason, str(error)))
+                if error.journaled is not None and board is not None:
+                    taken.receipts.setdefault(error.journaled, set()).add(board)
+            else:
+                digests[update.board] = digest
+                entries.append(
+                    Entry(update.round, update.board, update.nonce, digest, message.payload)
+                )
+                taken.accepted.append(update)
+        if entries:
+            self._journal.append(entries)
+            self._core.journaled(digests)
+            for update, sparse in zip(taken.accepted, changes, strict=True):
+                self.total.add(update, sparse)
+            taken.receipts.setdefault(self._core.round, set()).update(digests)
+        return taken
+
+    def _identified(self, message: Arrived) -> Update:
+        """Size, decode, topic identity."""
+        if len(message.payload) > MAX_MESSAGE_BYTES:
+            raise _RefusedError(
+                Refusal.OVERSIZE, f"{len(message.payload)} bytes; at most {MAX_MESSAGE_BYTES}"
+            )
+        try:
+            update = Update.unpack(message.payload)
+        except MessageError as error:
+            raise _RefusedError(Refusal.GARBLED, str(error)) from error
+        if message.topic != self._topics.up(update.board):
+            raise _RefusedError(
+                Refusal.IDENTITY,
+                f"it says that it is from {update.board}, whose topic this is not",
+            )
+        return update
+
+    def _check_round(self, update: Update, digest: bytes, first: bytes | None) -> None:
+        """Lineage, round, duplicate; ``first`` as in :meth:`RoundCore.verdict`."""
+        if update.lineage != self._lineage:
+            raise _RefusedError(
+                Refusal.LINEAGE,
+                f"for lineage {update.lineage:08x}; this fleet's is {self._lineage:08x}",
+            )
+        refusal = self._core.verdict(update.round, update.board, digest, first)
+        if refusal is Refusal.STALE and self._journal.digest(update.round, update.board) == digest:
+            refusal = Refusal.DUPLICATE  # Its receipt came too late, or not at all.
+        if refusal is None:
+            return
+        # After a conflict too the board can rest: an update of it counts in this round.
+        known = refusal in {Refusal.DUPLICATE, Refusal.CONFLICT}
+        raise _RefusedError(
+            refusal,
+            f"for round {update.round}; now it is round {self._core.round}",
+            journaled=update.round if known else None,
+        )
+
+    def _changes(self, update: Update) -> Sparse:
+        """Samples and changes."""
+        plan = self._plan
+        if not (0 < update.support <= plan.support and 0 < update.query <= plan.query):
+            raise _RefusedError(
+                Refusal.GARBLED,
+                f"made of {update.support} support and {update.query} query samples; "
+                f"the plan has {plan.support} and {plan.query}",
+            )
+        try:
+            sparse = decode(update.changes, self._tensors)
+        except SparseError as error:
+            raise _RefusedError(Refusal.SPARSE, str(error)) from error
+        if len(sparse.indices) > plan.top:
+            raise _RefusedError(
+                Refusal.SPARSE, f"{len(sparse.indices)} entries; the plan allows {plan.top}"
+            )
+        return sparse

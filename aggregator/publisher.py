@@ -1,0 +1,94 @@
+"""What the aggregator says, and in which order a board must hear it."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from aggregator.ingest import Refused
+from aggregator.transport import Transport
+from protocol.messages import CHUNK_BYTES, Receipt, Round
+from protocol.spec import Spec
+from protocol.topics import NAME, Topics, shard_of
+from rounds.model import GlobalModel
+
+RECEIPT_BOARDS: Final = (CHUNK_BYTES - 16) // 34
+"""Boards in one receipt, at most 34 bytes each: it is no longer than a chunk of the model."""
+EVENT_SECONDS: Final = 5.0
+"""Between two events of one board: a hostile one must not make a storm."""
+EVENT_BOARDS: Final = 10_000
+"""Boards whose last event is remembered; then memory starts afresh."""
+
+
+class Publisher:
+    """The fleet's topics.
+
+    Retained messages are remembered, so that a broker which lost them, or was not there when they
+    were published, gets them on the next connection.
+    """
+
+    def __init__(self, spec: Spec, transport: Transport) -> None:
+        self._topics = Topics(spec.fleet)
+        self._lineage = spec.lineage
+        self._transport = transport
+        self._retained: dict[str, bytes] = {}  # In the order of their publication.
+        self._events: dict[str, float] = {}  # Board: when its last event was sent.
+        self._retain(self._topics.spec, spec.plan.pack())
+
+    def everything(self) -> None:
+        """Publish again all that is to be retained, to a broker that may not have it."""
+        for topic, payload in self._retained.items():
+            self._transport.publish(topic, payload, retain=True, qos=1)
+
+    def model(self, model: GlobalModel, delta: bytes) -> None:
+        """The model's new version.
+
+        Before the round that works on it, or boards would ask for what is not there yet. An empty
+        delta takes back the one of another life of this fleet.
+        """
+        self._retain(self._topics.delta, delta)
+        for chunk in model.chunks():
+            self._retain(self._topics.full(chunk.chunk), chunk.pack())
+
+    def round(self, round_: int, version: int, limit: int, deadline: float) -> None:
+        """The open round, which ends ``deadline`` seconds from now at the latest."""
+        announced = Round(self._lineage, round_, version, limit, int(deadline * 1000))
+        self._retain(self._topics.round, announced.pack())
+
+    def no_round(self) -> None:
+        """Take back the announcement: whoever wakes now has nothing to do."""
+        self._retain(self._topics.round, b"")
+
+    def receipts(self, round_: int, boards: Iterable[str]) -> None:
+        """These boards' updates are journaled. A receipt that gets lost is asked for again."""
+        shards: dict[int, list[str]] = {}
+        for board in sorted(boards):
+            shards.setdefault(shard_of(board), []).append(board)
+        for shard, names in shards.items():
+            topic = self._topics.receipt(shard)
+            for start in range(0, len(names), RECEIPT_BOARDS):
+                part = tuple(names[start : start + RECEIPT_BOARDS])
+                receipt = Receipt(self._lineage, round_, part).pack()
+                self._transport.publish(topic, receipt, retain=False, qos=0)
+
+    def refused(self, refused: Refused, now: float) -> None:
+        """Tell a board's operator why an update is not counted; seldom, whatever the board does."""
+        board = refused.board
+        if board is None or NAME.fullmatch(board) is None:
+            return
+        if now - self._events.get(board, -EVENT_SECONDS) < EVENT_SECONDS:
+            return
+        if len(self._events) >= EVENT_BOARDS:
+            self._events.clear()
+        self._events[board] = now
+        event = {"refused": refused.reason.value, "detail": refused.detail}
+        payload = json.dumps(event).encode()
+        self._transport.publish(self._topics.event(board), payload, retain=False, qos=0)
+
+    def progress(self, progress: Mapping[str, object]) -> None:
+        """How the fleet is doing, for people."""
+        self._retain(self._topics.progress, json.dumps(progress).encode())
+
+    def _retain(self, topic: str, payload: bytes) -> None:
+        self._retained.pop(topic, None)
+        self._retained[topic] = payload
+        self._transport.publish(topic, payload, retain=True, qos=1)

@@ -1,0 +1,136 @@
+"""Every setting of the aggregator, in one place.
+
+A setting is taken from the command line's flags, else from the environment (``TMF_`` and its name
+in capitals), else from a TOML file (``--config FILE`` or ``TMF_CONFIG``), else it has its default.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from aggregator.errors import SettingsError
+
+PREFIX: Final = "TMF_"
+MQTT_PORT: Final = 1883
+
+
+class Address(NamedTuple):
+    """Where a broker listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def parse_address(text: object) -> Address:
+    """Read ``mqtt://host:port``, ``host:port`` or ``host``.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    wanted = "give mqtt://HOST:PORT, HOST:PORT or HOST"
+    given = str(text)
+    url = urlsplit(given if "://" in given else f"mqtt://{given}")
+    if url.scheme != "mqtt":
+        raise ValueError(f"{url.scheme}:// is not spoken here; {wanted}")
+    if "@" in url.netloc:
+        raise ValueError(f"a name and password do not belong here; {wanted}, and set them apart")
+    try:
+        port = url.port
+    except ValueError as error:
+        raise ValueError(f"{given!r} has no usable port ({error}); {wanted}") from error
+    if not url.hostname or url.path.strip("/") or url.query or url.fragment or port == 0:
+        raise ValueError(f"{given!r} is no address of a broker; {wanted}")
+    return Address(url.hostname, port or MQTT_PORT)
+
+
+class Settings(BaseSettings):
+    """The aggregator's settings."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    spec: Path = Field(description="The fleet's spec, such as specs/sine.toml.")
+    broker: Annotated[Address, NoDecode, BeforeValidator(parse_address)] = Field(
+        default=Address("localhost", MQTT_PORT),
+        description="The MQTT broker: mqtt://HOST:PORT, HOST:PORT or HOST.",
+    )
+    username: str | None = Field(default=None, description="Name by which the broker knows us.")
+    password: SecretStr | None = Field(
+        default=None,
+        description="Password to that name. Not a flag, because anyone could read it there.",
+    )
+    state: Path = Field(
+        default=Path("state"),
+        description="Folder that holds the journal; made if it is not there.",
+    )
+    exit_when_done: bool = Field(
+        default=False,
+        description="Stop after the last round, instead of serving the model to late boards.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level of what is logged on stderr."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Rank the sources."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load(config: Path | None, flags: dict[str, Any]) -> Settings:
+    """Gather the settings.
+
+    Args:
+        config: a TOML file; if None, the one that ``TMF_CONFIG`` names, if it does.
+        flags: settings by name that the command line gave.
+
+    Raises:
+        SettingsError: a setting is missing, unknown or unusable. One line for each.
+    """
+    if config is None and (named := os.environ.get(f"{PREFIX}CONFIG")):
+        config = Path(named)
+    if config is not None and not config.is_file():
+        raise SettingsError(f"{config}: no such file; check --config or {PREFIX}CONFIG")
+
+    class WithFile(Settings):
+        model_config = SettingsConfigDict(toml_file=config)
+
+    try:
+        return WithFile(**flags)
+    except (OSError, ValueError) as error:  # Validation and TOML errors are ValueErrors.
+        if isinstance(error, ValidationError):
+            raise SettingsError("\n".join(map(_explain, error.errors()))) from error
+        raise SettingsError(f"{config}: not readable as TOML: {error}") from error
+
+
+def _explain(problem: ErrorDetails) -> str:
+    setting = str(problem["loc"][0])
+    if setting not in Settings.model_fields:
+        return f"{setting}: no such setting; docs/aggregator.md lists them"
+    flag = "" if setting == "password" else f"--{setting.replace('_', '-')}, "
+    reason = problem["msg"].removeprefix("Value error, ")
+    return (
+        f"{setting}: {reason} (set by {flag}{PREFIX}{setting.upper()} or "
+        f"`{setting} = ...` in the --config file)"
+    )

@@ -1,0 +1,209 @@
+"""The one narrow door to MQTT: paho-mqtt, driven from the aggregator's own loop, without threads.
+
+Everything that can be read is read first, so that the journal commits it as one group; only then is
+it acknowledged. MQTT 3.1.1 with a persistent session: what arrives while the aggregator is away, or
+was not acknowledged when it died, the broker sends again.
+"""
+
+import logging
+import select
+import socket
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.reasoncodes import ReasonCode
+
+from aggregator.settings import Address
+
+log = logging.getLogger(__name__)
+
+KEEPALIVE: Final = 30
+CONNECT_SECONDS: Final = 1.0
+"""For one attempt; a stop may have to wait for it."""
+BACKOFF_FIRST: Final = 0.5
+BACKOFF_MOST: Final = 15.0
+GROUP: Final = 1000
+"""Most messages that one exchange hands out."""
+FLUSH_SECONDS: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A message from the broker."""
+
+    topic: str
+    payload: bytes
+    packet: int
+    """By which it is acknowledged; 0 where that is not wanted."""
+
+
+class Transport:
+    """A connection to the broker that comes back by itself.
+
+    Args:
+        broker: where it listens. It need not be there yet.
+        client_id: fixed, for the broker keeps the session under it.
+        subscriptions: topic filters, each subscribed with QoS 1 on every connection.
+        username: by which the broker knows us, if it asks.
+        password: to that name.
+    """
+
+    def __init__(
+        self,
+        broker: Address,
+        client_id: str,
+        subscriptions: list[str],
+        username: str | None = None,
+        password: str | None = None,
+    ) -> None:
+        self.connections = 0
+        """How often the broker has accepted us."""
+        self.connected = False
+        self._broker = broker
+        self._subscriptions = subscriptions
+        self._arrived: list[Arrived] = []
+        self._unconfirmed: set[int] = set()  # Packets that we sent with QoS 1.
+        self._said = ""
+        self._backoff = BACKOFF_FIRST
+        self._next_attempt = time.monotonic()
+        self._refused = False
+        self._client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id,
+            clean_session=False,
+            protocol=MQTTProtocolVersion.MQTTv311,
+            manual_ack=True,
+        )
+        self._client.connect_timeout = CONNECT_SECONDS
+        self._client.connect_async(broker.host, broker.port, KEEPALIVE)
+        if username is not None:
+            self._client.username_pw_set(username, password)
+        self._client.on_connect = self._on_connect
+        self._client.on_disconnect = self._on_disconnect
+        self._client.on_message = self._on_message
+        self._client.on_publish = self._on_publish
+
+    def exchange(self, seconds: float) -> list[Arrived]:
+        """Write what is pending, wait for messages for at most ``seconds``, read all there are.
+
+        Also connects, as often as it takes, and keeps the connection alive.
+        """
+        if self._client.socket() is None and time.monotonic() >= self._next_attempt:
+            self._connect()
+        if self._client.socket() is None:
+            time.sleep(min(seconds, max(0.0, self._next_attempt - time.monotonic())))
+            return []
+        self._client.loop_misc()
+        while self._ready(seconds) and len(self._arrived) < GROUP:
+            self._client.loop_read()
+            seconds = 0
+        arrived, self._arrived = self._arrived, []
+        return arrived
+
+    def acknowledge(self, messages: list[Arrived]) -> None:
+        """Tell the broker that it may forget these, which the last exchange returned."""
+        for message in messages:
+            if message.packet and self.connected:
+                self._client.ack(message.packet, 1)
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool, qos: int) -> None:
+        """Send a message; without a connection it is dropped."""
+        if self.connected:
+            sent = self._client.publish(topic, payload, qos, retain)
+            if qos:
+                self._unconfirmed.add(sent.mid)
+
+    def close(self) -> None:
+        """Say good-bye, once the broker has confirmed all or half a second has passed."""
+        ends = time.monotonic() + FLUSH_SECONDS
+        while (
+            self._unconfirmed and self.connected and self._ready(max(0, ends - time.monotonic()))
+        ):
+            self._client.loop_read()
+        self._client.on_disconnect = None
+        self.connected = False
+        self._client.disconnect()
+
+    def _ready(self, seconds: float) -> bool:
+        """Whether there is something to read within ``seconds``; writes when there is room."""
+        ends = time.monotonic() + seconds
+        while (sock := self._client.socket()) is not None:
+            writing = [sock] if self._client.want_write() else []
+            left = max(0.0, ends - time.monotonic())
+            readable, writable, _ = select.select([sock], writing, [], left)
+            if writable:
+                self._client.loop_write()
+            if readable or not writable:
+                return bool(readable)
+        return False
+
+    def _connect(self) -> None:
+        self._refused = False
+        try:
+            self._client.reconnect()
+            sock = self._client.socket()
+            if isinstance(sock, socket.socket):  # Else each group waits 40 ms for an ACK.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except (OSError, UnicodeError) as error:  # A host name may even be no host name.
+            self._retry_later()
+            self._say(
+                logging.WARNING,
+                f"no broker at {self._broker} ({error}): is it running, and is --broker right? "
+                f"trying again until it is there",
+            )
+
+    def _retry_later(self) -> None:
+        self._next_attempt = time.monotonic() + self._backoff
+        self._backoff = min(2 * self._backoff, BACKOFF_MOST)
+
+    def _say(self, level: int, text: str) -> None:
+        """Log a change; the same again is none."""
+        if text != self._said:
+            log.log(level, "%s", text)
+            self._said = text
+
+    def _on_connect(
+        self, client: Client, _data: object, _flags: object, reason: ReasonCode, _more: object
+    ) -> None:
+        if reason.is_failure:
+            self._refused = True
+            self._say(
+                logging.ERROR,
+                f"the broker at {self._broker} refuses us ({reason}): check TMF_USERNAME and "
+                f"TMF_PASSWORD, and the broker's own list; trying again until it agrees",
+            )
+            return
+        self.connected = True
+        self.connections += 1
+        self._backoff = BACKOFF_FIRST
+        client.subscribe([(topic, 1) for topic in self._subscriptions])
+        self._say(logging.INFO, f"connected to the broker at {self._broker}")
+
+    def _on_disconnect(
+        self, _client: Client, _data: object, _flags: object, reason: ReasonCode, _more: object
+    ) -> None:
+        if self.connected:
+            self._say(logging.WARNING, f"lost the broker at {self._broker} ({reason})")
+        elif not self._refused:
+            self._say(
+                logging.WARNING,
+                f"{self._broker} answers, but not as an MQTT broker does: is --broker right?",
+            )
+        self.connected = False
+        self._retry_later()
+
+    def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            topic = ""  # Belongs to nobody.
+        packet = message.mid if message.qos else 0
+        self._arrived.append(Arrived(topic, bytes(message.payload), packet))
+
+    def _on_publish(
+        self, _client: Client, _data: object, packet: int, _reason: ReasonCode, _more: object
+    ) -> None:
+        self._unconfirmed.discard(packet)

@@ -1,0 +1,28 @@
+"""The `tinymetafed` command: one file beside this one per subcommand."""
+
+import sys
+
+import typer
+
+from aggregator.errors import AggregatorError
+from cli.demo import demo
+from cli.serve import serve
+from localfleet.errors import LocalFleetError
+from protocol.errors import ProtocolError
+
+commands = typer.Typer(
+    help="Federated meta-learning for microcontrollers.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+commands.command()(serve)
+commands.command()(demo)
+
+
+def app() -> None:
+    """Run the command. Errors of ours are one line on stderr and exit code 2, without traceback."""
+    try:
+        commands()
+    except (AggregatorError, LocalFleetError, ProtocolError) as error:
+        print(f"tinymetafed: {error}", file=sys.stderr)
+        sys.exit(2)

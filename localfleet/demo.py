@@ -1,0 +1,216 @@
+"""The demo: a whole fleet of real parts on this machine learns the paper's sine task."""
+
+import json
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+from aggregator.history import RoundFacts
+from aggregator.journal import read_history
+from localfleet.errors import ProcessError
+from localfleet.processes import (
+    PROJECT,
+    Program,
+    aggregator,
+    board,
+    broker,
+    free_port,
+    start_broker,
+    stopping,
+)
+from protocol.spec import Spec
+from protocol.topics import Topics
+
+SPEC: Final = PROJECT / "specs" / "sine.toml"
+MAIN: Final = PROJECT / "micropython_client" / "examples" / "sine" / "main.py"
+FOLDER: Final = PROJECT / "build" / "demo"
+LEARNED: Final = 0.6
+"""The fleet has learned if its last losses are at most this share of its first ones."""
+SILENCE: Final = 120.0
+"""Seconds without any progress after which the demo gives up."""
+
+Progress = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What came out; ``summary.json`` holds it under these names."""
+
+    boards: int
+    rounds: int
+    loss_first: float
+    """Mean query loss after reconstruction, over the first tenth of the rounds."""
+    loss_last: float
+    """The same over the last tenth."""
+    bytes_up: int
+    """MQTT bytes that all boards sent: updates, acknowledgements, presence."""
+    bytes_down: int
+    """MQTT bytes that all boards received: models, rounds, receipts."""
+    bytes_dense: int
+    """What sending all global parameters as float32 would take, up and down, in every round."""
+    accepted: int
+    refused: int
+    seconds: float
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether the fleet is clearly better at the end."""
+        return self.loss_last <= LEARNED * self.loss_first
+
+
+def write_spec(path: Path, boards: int, rounds: int) -> Spec:
+    """Write the sine task's spec for so many boards and rounds."""
+    text = SPEC.read_text(encoding="utf-8")
+    text = re.sub(r"(?m)^count = \d+", f"count = {rounds}", text)
+    text = re.sub(r"(?m)^cohort = \d+", f"cohort = {boards}", text)
+    path.write_text(text, encoding="utf-8")
+    return Spec.from_file(path)
+
+
+class Watcher:
+    """Follows the fleet's progress topic, as a person with an MQTT client would."""
+
+    def __init__(self, port: int, topics: Topics) -> None:
+        self.latest: Progress = {}
+        self.news = threading.Event()
+        self._topic = topics.progress
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
+        self._client.on_connect = self._subscribe
+        self._client.on_message = self._take
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+
+    def _subscribe(self, client: mqtt.Client, *_: object) -> None:
+        client.subscribe(self._topic, 1)
+
+    def _take(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
+        self.latest = json.loads(message.payload)
+        self.news.set()
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+def run(
+    boards: int, rounds: int, show: Callable[[Progress], None]
+) -> tuple[Summary, list[RoundFacts]]:
+    """Start every part, wait until the fleet is done, and end every part.
+
+    Args:
+        boards: how many, the even ones with 64-bit and the odd ones with 32-bit MicroPython.
+        rounds: how many.
+        show: is given each progress message.
+
+    Raises:
+        PartsError: a program is missing; says how to get it.
+        ProcessError: a program ended by itself, or nothing happened for two minutes.
+    """
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True)
+    spec_file = FOLDER / "spec.toml"
+    spec = write_spec(spec_file, boards, rounds)
+    port = free_port()
+    settings: dict[str, object] = {"broker": f"mqtt://127.0.0.1:{port}", "fleet": spec.fleet}
+    start = time.monotonic()
+    with stopping([]) as programs:
+        mosquitto = broker(FOLDER / "broker", port)
+        programs.append(mosquitto)
+        start_broker(mosquitto, port)
+        watcher = Watcher(port, Topics(spec.fleet))
+        try:
+            programs.append(aggregator(FOLDER, spec_file, port))
+            for i in range(boards):
+                name = f"board-{i:02d}"
+                bits = (64, 32)[i % 2]
+                programs.append(board(FOLDER / name, name, bits, settings, MAIN))
+            for program in programs[1:]:
+                program.start()
+            _watch(watcher, programs, show)
+        finally:
+            watcher.close()
+    seconds = time.monotonic() - start
+    history = read_history(FOLDER / "state")
+    summary = summarise(spec, boards, history, watcher.latest, seconds)
+    text = json.dumps(asdict(summary), indent=2)
+    (FOLDER / "summary.json").write_text(text + "\n", encoding="utf-8")
+    return summary, history
+
+
+def _watch(watcher: Watcher, programs: list[Program], show: Callable[[Progress], None]) -> None:
+    last_news = time.monotonic()
+    while watcher.latest.get("state") != "done":
+        if watcher.news.wait(1):
+            watcher.news.clear()
+            last_news = time.monotonic()
+            show(watcher.latest)
+        for program in programs:
+            program.check()
+        if time.monotonic() - last_news > SILENCE:
+            raise ProcessError(f"no progress for {SILENCE:.0f} s; see the logs in {FOLDER}")
+    show(watcher.latest)
+
+
+def summarise(
+    spec: Spec, boards: int, history: list[RoundFacts], progress: Progress, seconds: float
+) -> Summary:
+    """Sum up a fleet's closed rounds; ``progress`` is its last word."""
+    tenth = max(1, len(history) // 10)
+    losses = [facts.loss for facts in history]
+    accepted = sum(facts.accepted for facts in history)
+    return Summary(
+        boards=boards,
+        rounds=len(history),
+        loss_first=sum(losses[:tenth]) / tenth,
+        loss_last=sum(losses[-tenth:]) / tenth,
+        bytes_up=progress["bytes_up"],
+        bytes_down=progress["bytes_down"],
+        bytes_dense=2 * 4 * spec.global_count * accepted,
+        accepted=accepted,
+        refused=sum(progress["refused"].values()),
+        seconds=round(seconds, 1),
+    )
+
+
+def draw(history: list[RoundFacts], path: Path) -> None:
+    """Draw the learning curve as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - slow to load
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    rounds = [facts.round + 1 for facts in history]
+    window = max(1, len(history) // 15)
+    for name, colour, losses in (
+        ("during reconstruction", "#9a9a9a", [facts.support_loss for facts in history]),
+        ("after reconstruction", "#0b6e99", [facts.loss for facts in history]),
+    ):
+        axes.plot(rounds, losses, color=colour, alpha=0.3, linewidth=1)
+        axes.plot(rounds, _smooth(losses, window), color=colour, linewidth=2, label=name)
+    axes.set(
+        title="A fleet learns to learn sines",
+        xlabel="round",
+        ylabel="mean squared error on new tasks",
+        xlim=(1, max(2, len(history))),
+        ylim=(0, None),
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    FigureCanvasAgg(figure).print_png(path)
+
+
+def _smooth(values: list[float], window: int) -> list[float]:
+    """The mean of the last ``window`` values at each place."""
+    return [
+        sum(values[max(0, i + 1 - window) : i + 1]) / min(i + 1, window) for i in range(len(values))
+    ]

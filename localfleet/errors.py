@@ -1,0 +1,20 @@
+"""What can go wrong with real parts on this machine.
+
+::
+
+    LocalFleetError
+    +- PartsError      a program is missing: one line per part says what it is and how to get it
+    +- ProcessError    a program did not start, or ended by itself: says which, shows its log's end
+"""
+
+
+class LocalFleetError(Exception):
+    """The root of this package's exceptions."""
+
+
+class PartsError(LocalFleetError):
+    """A part is missing. One line per part says what it is and how to get it."""
+
+
+class ProcessError(LocalFleetError):
+    """A program did not start, or ended by itself."""

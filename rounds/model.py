@@ -1,0 +1,88 @@
+"""The global model: what the fleet has learned, and what of it is published.
+
+The fleet's parameters move by fractions of a weight unit, and a mean over a cohort touches most of
+them. So the model is kept finely, and only the largest changes are published after each round; the
+remainder waits and is not lost. Boards work on what is published: that *is* the version.
+"""
+
+from typing import Final
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol import sparse
+from protocol.fixed import WEIGHT_MAX, WEIGHT_MIN
+from protocol.messages import CHUNK_BYTES, Chunk, Delta
+from protocol.spec import Spec
+from rounds.sums import PartialSum
+
+PUBLISHED_TYPE: Final = np.dtype("<i2")
+FINE_TYPE: Final = np.dtype("<f8")
+
+
+class GlobalModel:
+    """A fleet's global parameters at one version.
+
+    Args:
+        spec: the fleet's; its seeded start is version 0.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        self.version = 0
+        """Rounds that went into it."""
+        self.published: NDArray[np.int16] = spec.start().astype(PUBLISHED_TYPE)
+        """What boards have, in weight units; shape (parameters,)."""
+        self.fine: NDArray[np.float64] = self.published.astype(FINE_TYPE)
+        """What the fleet has learned, in weight units; shape (parameters,)."""
+        self._spec = spec
+
+    @classmethod
+    def restore(cls, spec: Spec, version: int, fine: bytes, published: bytes) -> "GlobalModel":
+        """The model whose ``version``, ``fine.tobytes()`` and ``published.tobytes()`` were saved.
+
+        Raises:
+            ValueError: they are not of this spec's size.
+        """
+        model = cls(spec)
+        model.version = version
+        shape = model.fine.shape
+        model.fine = np.frombuffer(fine, FINE_TYPE).reshape(shape).copy()
+        model.published = np.frombuffer(published, PUBLISHED_TYPE).reshape(shape).copy()
+        return model
+
+    @property
+    def checksum(self) -> int:
+        """CRC-32 (ISO 3309) of the published parameters' bytes, little endian."""
+        return crc32(self.published.tobytes())
+
+    def advance(self, total: PartialSum, step: float) -> Delta:
+        """Go ``step`` times the mean of a round's changes, to the next version.
+
+        Args:
+            total: of at least one update. What an update does not hold counts as no change.
+            step: from 0 up.
+
+        Returns:
+            What boards at the version before need to get to this one.
+        """
+        self.fine += step * total.changes / total.weight
+        np.clip(self.fine, WEIGHT_MIN, WEIGHT_MAX, out=self.fine)
+        wanted = np.rint(self.fine - self.published).astype(np.int64)
+        most = sparse.top_count(len(wanted), self._spec.rounds.percent_down)
+        block = sparse.encode(wanted, sparse.top_indices(wanted, most), self._spec.tensors)
+        indices, changes = sparse.decode(block, self._spec.tensors)  # As boards will read it.
+        moved = np.clip(self.published[indices] + changes, WEIGHT_MIN, WEIGHT_MAX)
+        self.published[indices] = moved
+        self.version += 1
+        return Delta(self._spec.lineage, self.version, self.checksum, block)
+
+    def chunks(self) -> list[Chunk]:
+        """The published model in parts that any board can take in."""
+        content = self.published.tobytes()
+        parts = [content[i : i + CHUNK_BYTES] for i in range(0, len(content), CHUNK_BYTES)]
+        lineage, checksum = self._spec.lineage, self.checksum
+        return [
+            Chunk(lineage, self.version, i, len(parts), checksum, part)
+            for i, part in enumerate(parts)
+        ]

@@ -1,0 +1,51 @@
+"""What a round's updates come to: integers, so that any order gives the same sum, bit for bit."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.fixed import LOSS_BITS
+from protocol.messages import Update
+from protocol.sparse import Sparse
+
+
+@dataclass
+class PartialSum:
+    """Updates merged exactly.
+
+    Args:
+        parameters: how many the fleet shares.
+    """
+
+    parameters: int
+    weight: int = 0
+    """Updates in the sum."""
+    support_loss: int = 0
+    """Sum of losses over all support samples, in loss format."""
+    support: int = 0
+    """Support samples."""
+    query_loss: int = 0
+    query: int = 0
+    changes: NDArray[np.int64] = field(init=False)
+    """Sum of changes in weight units, shape (parameters,)."""
+
+    def __post_init__(self) -> None:
+        self.changes = np.zeros(self.parameters, np.int64)
+
+    def add(self, update: Update, sparse: Sparse) -> None:
+        """Merge an update, whose changes are ``sparse``."""
+        self.changes[sparse.indices] += sparse.changes  # No index occurs twice.
+        self.weight += 1
+        self.support_loss += update.support_loss
+        self.support += update.support
+        self.query_loss += update.query_loss
+        self.query += update.query
+
+    def losses(self, outputs: int) -> tuple[float, float]:
+        """Mean squared errors of the support and of the query samples, per output.
+
+        Each loss was measured before its sample was learned from. There must be an update.
+        """
+        scale = 2**LOSS_BITS * outputs
+        return self.support_loss / (self.support * scale), self.query_loss / (self.query * scale)
