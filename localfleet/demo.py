@@ -3,15 +3,11 @@
 import json
 import re
 import shutil
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
-
-import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
+from typing import Final
 
 from aggregator.history import RoundFacts
 from aggregator.journal import read_history
@@ -26,6 +22,7 @@ from localfleet.processes import (
     start_broker,
     stopping,
 )
+from localfleet.watcher import Progress, Watcher
 from protocol.spec import Spec
 from protocol.topics import Topics
 
@@ -36,8 +33,6 @@ LEARNED: Final = 0.6
 """The fleet has learned if its last losses are at most this share of its first ones."""
 SILENCE: Final = 120.0
 """Seconds without any progress after which the demo gives up."""
-
-Progress = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -75,32 +70,6 @@ def write_spec(path: Path, boards: int, rounds: int) -> Spec:
     return Spec.from_file(path)
 
 
-class Watcher:
-    """Follows the fleet's progress topic, as a person with an MQTT client would."""
-
-    def __init__(self, port: int, topics: Topics) -> None:
-        self.latest: Progress = {}
-        self.news = threading.Event()
-        self._topic = topics.progress
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
-        self._client.on_connect = self._subscribe
-        self._client.on_message = self._take
-        self._client.connect("127.0.0.1", port)
-        self._client.loop_start()
-
-    def _subscribe(self, client: mqtt.Client, *_: object) -> None:
-        client.subscribe(self._topic, 1)
-
-    def _take(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
-        self.latest = json.loads(message.payload)
-        self.news.set()
-
-    def close(self) -> None:
-        """Disconnect."""
-        self._client.disconnect()
-        self._client.loop_stop()
-
-
 def run(
     boards: int, rounds: int, show: Callable[[Progress], None]
 ) -> tuple[Summary, list[RoundFacts]]:
@@ -126,8 +95,7 @@ def run(
         mosquitto = broker(FOLDER / "broker", port)
         programs.append(mosquitto)
         start_broker(mosquitto, port)
-        watcher = Watcher(port, Topics(spec.fleet))
-        try:
+        with Watcher(port, Topics(spec.fleet)) as watcher:
             programs.append(aggregator(FOLDER, spec_file, port))
             for i in range(boards):
                 name = f"board-{i:02d}"
@@ -135,29 +103,29 @@ def run(
                 programs.append(board(FOLDER / name, name, bits, settings, MAIN))
             for program in programs[1:]:
                 program.start()
-            _watch(watcher, programs, show)
-        finally:
-            watcher.close()
+            progress = _watch(watcher, programs, show)
     seconds = time.monotonic() - start
     history = read_history(FOLDER / "state")
-    summary = summarise(spec, boards, history, watcher.latest, seconds)
+    summary = summarise(spec, boards, history, progress, seconds)
     text = json.dumps(asdict(summary), indent=2)
     (FOLDER / "summary.json").write_text(text + "\n", encoding="utf-8")
     return summary, history
 
 
-def _watch(watcher: Watcher, programs: list[Program], show: Callable[[Progress], None]) -> None:
+def _watch(watcher: Watcher, programs: list[Program], show: Callable[[Progress], None]) -> Progress:
+    """Follow the fleet until it is done; its last word."""
     last_news = time.monotonic()
-    while watcher.latest.get("state") != "done":
-        if watcher.news.wait(1):
-            watcher.news.clear()
+    while True:
+        progress = watcher.next(seconds=1)
+        if progress is not None:
             last_news = time.monotonic()
-            show(watcher.latest)
+            show(progress)
+            if progress["state"] == "done":
+                return progress
         for program in programs:
             program.check()
         if time.monotonic() - last_news > SILENCE:
             raise ProcessError(f"no progress for {SILENCE:.0f} s; see the logs in {FOLDER}")
-    show(watcher.latest)
 
 
 def summarise(

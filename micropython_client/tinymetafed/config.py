@@ -5,7 +5,7 @@ import json
 from tinymetafed.errors import ConfigError
 
 # Name: (type, default or None where it must be given, what it is)
-SETTINGS: "dict[str, tuple[type, str | int | None, str]]" = {
+SETTINGS = {
     "broker": (str, None, "the broker, as mqtt://HOST:PORT or HOST"),
     "fleet": (str, None, "the fleet's name, as in its spec"),
     "board": (str, "", "this board's name; its hardware id if not given"),
@@ -38,7 +38,7 @@ def load(source):
                 "configuration: %r is not a setting; these are: %s"
                 % (name, ", ".join(sorted(SETTINGS)))
             )
-    settings = {}
+    settings = dict(given)
     for name, (kind, default, meaning) in SETTINGS.items():
         value = given.get(name, default)
         if value is None:

@@ -1,6 +1,7 @@
 """The messages that a board reads and writes.
 
-Their fields are explained in the host's ``protocol/messages.py``. They are MessagePack, as far as a fleet uses it: unsigned integers, strings, byte strings and arrays.
+Their fields are explained in the host's ``protocol/messages.py``. Of MessagePack they need unsigned
+integers, strings, byte strings and arrays.
 """
 
 from collections import namedtuple
@@ -11,6 +12,7 @@ from tinymetafed.errors import MessageError
 
 _FORMAT = const(1)
 _DEPTH = const(3)
+_RATE_MOST = const(32768)
 
 # A letter a field: u unsigned integer, s string, b byte string, a array.
 Plan = namedtuple(
@@ -48,6 +50,13 @@ class _Reader:
             value = value << 8 | byte
         return value
 
+    def message(self):
+        """The one value that the data are."""
+        value = self.value()
+        if self._at < len(self._data):
+            raise MessageError("message: goes on after its end")
+        return value
+
     def value(self, depth=0):
         head = self._number(1)
         if head < 0x80:
@@ -81,27 +90,39 @@ class _Reader:
 
 
 def _unpack(kind, types, data):
-    values = _Reader(data).value()
+    try:
+        values = _Reader(data).message()
+    except MemoryError:
+        raise MessageError("message: too long for this board")
     if not isinstance(values, list) or len(values) != len(types) + 1 or values[0] != _FORMAT:
         raise MessageError("message: not format 1 with %d fields" % len(types))
     for i, letter in enumerate(types):
+        value = values[i + 1]
         wanted = {"u": int, "b": memoryview, "a": list}[letter]
-        if not isinstance(values[i + 1], wanted):
-            raise MessageError("message: field %d has the wrong type" % i)
+        if not isinstance(value, wanted) or (wanted is int and value > 0x100000000):
+            raise MessageError("message: field %d has the wrong type or size" % i)
     return kind(*values[1:])
 
 
 def unpack_plan(data):
     plan = _unpack(Plan, _PLAN, data)
+    if plan.rate_local > _RATE_MOST or plan.rate_global > _RATE_MOST:
+        raise MessageError("plan: a learning rate is above 1")
+    # The kernels trust the sizes, and a round needs both sides.
+    sides = below = 0
     for layer in plan.layers:
-        if (
-            not isinstance(layer, list)
-            or len(layer) != 4
-            or not all(isinstance(n, int) for n in layer)
-        ):
+        if not isinstance(layer, list) or len(layer) != 4:
             raise MessageError("plan: a layer is inputs, outputs, flags, limit")
-    if not plan.layers:
-        raise MessageError("plan: no layers")
+        for number in layer:
+            if not isinstance(number, int):
+                raise MessageError("plan: a layer is four integers")
+        inputs, outputs, flags, _ = layer
+        if inputs == 0 or outputs == 0 or (below and inputs != below):
+            raise MessageError("plan: a layer's inputs are not the outputs below it")
+        sides |= 1 << (flags & 1)
+        below = outputs
+    if sides != 3:
+        raise MessageError("plan: it takes a local and a global layer")
     return plan
 
 

@@ -17,6 +17,7 @@ _LOCAL = const(1)
 _RELU = const(2)
 _ONE = const(512)
 _TABLE = const(6)
+_NUMBERS = (int, float)
 
 
 def _words(count):
@@ -56,6 +57,52 @@ class _Layer:
         self.weights = None
 
 
+class _Intake:
+    """Turns the values of x, or of y, into activations.
+
+    Args:
+        name: what messages call it.
+        words: where the activations go.
+        count: how many values it takes.
+        floats: a scratch array("f") for as many values.
+    """
+
+    def __init__(self, name, words, count, floats):
+        self._name = name
+        self.words = words
+        self._count = count
+        self._scratch = floats
+        self._known = None  # the array("f") that was read last
+
+    def read(self, values):
+        """Take in values; allocates nothing for existing numbers, or for an array("f") again."""
+        floats = self._scratch
+        if self._count == 1 and isinstance(values, _NUMBERS):
+            floats[0] = values
+        elif len(values) != self._count:
+            raise ModelError(
+                "%s has %d values; the model takes %d" % (self._name, len(values), self._count)
+            )
+        elif values is self._known or self._is_floats(values):
+            self._known = floats = values
+        else:
+            i = 0
+            while i < self._count:
+                floats[i] = values[i]
+                i += 1
+        bad = kernels.read_floats(floats, self.words, self._count)
+        if bad >= 0:
+            raise ModelError("%s[%d] is not a finite number" % (self._name, bad))
+
+    def _is_floats(self, values):
+        """Whether this is an array("f"): each float taken out of it would be a new object."""
+        return (
+            isinstance(values, array)
+            and isinstance(values[0], float)
+            and len(bytes(values)) == 4 * self._count
+        )
+
+
 def bytes_needed(plan):
     """Bytes of heap that a Network for this plan takes, but for the objects themselves."""
     need = 0
@@ -82,13 +129,14 @@ class Network:
         self.inputs = plan.layers[0][0]
         self.outputs = plan.layers[-1][1]
         self._seed = plan.seed
-        self._x = _words(self.inputs + 1)
-        self._x[self.inputs] = _ONE
-        self._y = _words(self.outputs)
-        self._floats = array("f", bytes(4 * max(self.inputs, self.outputs)))
+        floats = array("f", bytes(4 * max(self.inputs, self.outputs)))
+        x = _words(self.inputs + 1)
+        x[self.inputs] = _ONE
+        self._x = _Intake("x", x, self.inputs, floats)
+        self._y = _Intake("y", _words(self.outputs), self.outputs, floats)
         self._draws = _words(1)
         self._layers = []
-        below = self._x
+        below = x
         for inputs, outputs, flags, limit in plan.layers:
             rate = plan.rate_local if flags & _LOCAL else plan.rate_global
             layer = _Layer(inputs, outputs, flags, limit, rate, below)
@@ -129,27 +177,11 @@ class Network:
 
         Raises:
             ModelError: it has the wrong length or a value that is not finite.
+            TypeError: it is not numbers.
         """
-        self._read(x, self._x, self.inputs, "x")
+        self._x.read(x)
         if y is not None:
-            self._read(y, self._y, self.outputs, "y")
-
-    def _read(self, values, words, count, name):
-        floats = self._floats
-        if count == 1 and isinstance(values, (int, float)):
-            floats[0] = values
-        else:
-            if len(values) != count:
-                raise ModelError(
-                    "%s has %d values; the model takes %d" % (name, len(values), count)
-                )
-            i = 0
-            while i < count:
-                floats[i] = values[i]
-                i += 1
-        bad = kernels.read_floats(floats, words, count)
-        if bad >= 0:
-            raise ModelError("%s[%d] is not a finite number" % (name, bad))
+            self._y.read(y)
 
     def step(self, local):
         """Learn from the sample at hand on one side, local (1) or global (0).
@@ -160,7 +192,7 @@ class Network:
         layers = self._layers
         i = len(layers) - 1
         top = layers[i]
-        kernels.output_error(top.above, self._y, top.error, self.outputs, self.loss)
+        kernels.output_error(top.above, self._y.words, top.error, self.outputs, self.loss)
         first = 0
         while layers[first].local != local:
             first += 1

@@ -324,6 +324,9 @@ class Codec:
                 raise MessageError("sparse block: a scale is out of range")
         if count > self._parameters or len(block) != end:
             raise MessageError("sparse block: wrong length")
+        spare = count * job[_LOW] & 7
+        if spare and block[job[_HIGH_AT] - 1] >> spare:
+            raise MessageError("sparse block: a spare bit is set")
         job[_ENTRY] = count
         job[_SIZE] = self._parameters
         if not _unpack(base, block, job, self._tensors, 0):

@@ -1,0 +1,311 @@
+"""A whole fleet: real Mosquitto, real aggregator, real MicroPython of both word sizes.
+
+In each scenario something goes wrong in the middle of round 2, in which one board is held back; the
+model that comes out must be the oracle's, bit for bit: no update is lost, none counts twice.
+"""
+
+import json
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import paho.mqtt.client as mqtt
+import pytest
+from conftest import Broker
+from oracle import Samples, draw_samples, play
+from paho.mqtt.enums import CallbackAPIVersion
+
+from localfleet import processes
+from localfleet.processes import Program
+from localfleet.watcher import Progress, Watcher
+from protocol.messages import Update
+from protocol.spec import Spec
+from protocol.topics import Topics
+
+pytestmark = pytest.mark.real
+
+BOARDS = ["board-a", "board-b", "board-c", "board-d"]
+HELD = "board-d"
+HELD_ROUND = 2
+PATIENCE = 40.0
+SPEC = """
+fleet = "test"
+seed = 7
+[model]
+inputs = 1
+loss = "mse"
+[[model.layers]]
+outputs = 9
+activation = "relu"
+[[model.layers]]
+outputs = 8
+activation = "relu"
+[[model.layers]]
+outputs = 1
+activation = "none"
+local = true
+[training]
+support = 5
+query = 6
+rate_local = 0.02
+rate_global = 0.02
+percent = 20
+[rounds]
+count = 6
+cohort = 4
+deadline = 30
+step_max = 2.0
+percent_down = 40
+"""
+
+
+class Fleet:
+    """Four boards, an aggregator and a broker, each of which a test may kill and start again."""
+
+    def __init__(self, folder: Path, broker: Broker) -> None:
+        self.folder = folder
+        self.broker = broker
+        self.spec = Spec.from_toml(SPEC)
+        self.topics = Topics(self.spec.fleet)
+        self.samples: Samples = draw_samples(self.spec, BOARDS, seed=3)
+        spec_file = folder / "spec.toml"
+        spec_file.write_text(SPEC)
+        self.aggregator = processes.aggregator(folder, spec_file, broker.port)
+        self.boards = {name: self._board(name, i) for i, name in enumerate(BOARDS)}
+        self.programs = [self.aggregator, *self.boards.values()]
+
+    def _board(self, name: str, i: int) -> Program:
+        folder = self.folder / name
+        settings: dict[str, object] = {
+            "broker": f"mqtt://127.0.0.1:{self.broker.port}",
+            "fleet": self.spec.fleet,
+        }
+        main = Path(__file__).parent / "board" / "fleet_main.py"
+        program = processes.board(folder, name, 64 if i % 2 else 32, settings, main)
+        (folder / "samples.json").write_text(json.dumps(self.samples[name]))
+        return program
+
+    def start(self) -> None:
+        for program in self.programs:
+            program.start()
+
+    def hold(self) -> None:
+        (self.folder / HELD / "hold").write_text(str(HELD_ROUND))
+
+    def release(self) -> None:
+        (self.folder / HELD / "hold").unlink()
+
+    def wait_until(self, watcher: Watcher, wanted: Callable[[Progress], bool]) -> Progress:
+        ends = time.monotonic() + PATIENCE
+        while time.monotonic() < ends:
+            progress = watcher.next(seconds=1)
+            if progress is not None and wanted(progress):
+                return progress
+        logs = [p.log.read_text(errors="replace")[-2000:] for p in self.programs]
+        pytest.fail("the fleet did not get there in time:\n" + "\n---\n".join(logs))
+
+    def wait_until_only_the_held_board_is_missing(self, watcher: Watcher) -> None:
+        self.wait_until(
+            watcher,
+            lambda p: p["round"] == HELD_ROUND and p["answered"] == len(BOARDS) - 1,
+        )
+
+    def wait_until_done(self, watcher: Watcher) -> Progress:
+        return self.wait_until(watcher, lambda p: p["state"] == "done")
+
+    def cohorts(self) -> list[set[str]]:
+        """Who is in each round, by the journal."""
+        cohorts: list[set[str]] = [set() for _ in range(self.spec.rounds.count)]
+        with self._journal() as db:
+            for round_, board in db.execute("SELECT round, board FROM updates"):
+                cohorts[round_].add(board)
+        return cohorts
+
+    def versions(self) -> list[bytes]:
+        """The published model after each round."""
+        with self._journal() as db:
+            rows = db.execute("SELECT published FROM models WHERE version > 0 ORDER BY version")
+            return [published for (published,) in rows]
+
+    def payload(self, round_: int, board: str) -> bytes:
+        with self._journal() as db:
+            (payload,) = db.execute(
+                "SELECT payload FROM updates WHERE round = ? AND board = ?", (round_, board)
+            ).fetchone()
+            assert isinstance(payload, bytes)
+            return payload
+
+    def _journal(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.folder / "state" / "journal.db")
+
+    def assert_equals_oracle(self) -> None:
+        published = [model.tobytes() for model in play(self.spec, self.samples, self.cohorts())]
+        assert self.versions() == published
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, broker: Broker) -> Iterator[Fleet]:
+    fleet = Fleet(tmp_path, broker)
+    with processes.stopping(fleet.programs):
+        yield fleet
+
+
+def everyone(rounds: int) -> list[set[str]]:
+    return [set(BOARDS)] * rounds
+
+
+def test_a_fleet_comes_to_what_the_oracle_computes(fleet: Fleet) -> None:
+    """Two 32-bit and two 64-bit boards take part in every round."""
+    fleet.start()
+    with Watcher(fleet.broker.port, fleet.topics) as watcher:
+        progress = fleet.wait_until_done(watcher)
+    assert progress["accepted"] == len(BOARDS) * fleet.spec.rounds.count
+    assert progress["refused"] == {}
+    assert fleet.cohorts() == everyone(fleet.spec.rounds.count)
+    fleet.assert_equals_oracle()
+
+
+def test_a_board_killed_in_mid_round_is_not_waited_for_and_comes_back(fleet: Fleet) -> None:
+    """The broker publishes its last will, and the round closes with the other three. Started again,
+    without memory, it fetches the model and is in a later round.
+    """
+    fleet.hold()
+    fleet.start()
+    with Watcher(fleet.broker.port, fleet.topics) as watcher:
+        fleet.wait_until_only_the_held_board_is_missing(watcher)
+        fleet.boards[HELD].kill()
+        fleet.release()
+        fleet.boards[HELD].start()
+        fleet.wait_until_done(watcher)
+    cohorts = fleet.cohorts()
+    assert cohorts[HELD_ROUND] == set(BOARDS) - {HELD}
+    assert HELD in cohorts[1]
+    fleet.assert_equals_oracle()
+
+
+def test_the_aggregator_killed_in_mid_round_goes_on_where_it_was(fleet: Fleet) -> None:
+    """Three updates are journaled when it is killed; the fourth board answers the one that follows."""
+    fleet.hold()
+    fleet.start()
+    with Watcher(fleet.broker.port, fleet.topics) as watcher:
+        fleet.wait_until_only_the_held_board_is_missing(watcher)
+        fleet.aggregator.kill(signal.SIGKILL)
+        fleet.aggregator.start()
+        fleet.release()
+        progress = fleet.wait_until_done(watcher)
+    assert fleet.cohorts() == everyone(fleet.spec.rounds.count)
+    assert progress["accepted"] == len(BOARDS) * fleet.spec.rounds.count
+    fleet.assert_equals_oracle()
+
+
+def test_updates_sent_while_the_aggregator_is_away_are_not_lost(fleet: Fleet) -> None:
+    """The fourth board sends its update to a broker whose subscriber is gone: the broker keeps it."""
+    fleet.hold()
+    fleet.start()
+    with Watcher(fleet.broker.port, fleet.topics) as watcher:
+        fleet.wait_until_only_the_held_board_is_missing(watcher)
+        assert fleet.aggregator.kill(signal.SIGTERM) == 0
+        with Listener(fleet.broker.port, fleet.topics.up(HELD)) as listener:
+            fleet.release()
+            listener.wait()
+        fleet.aggregator.start()
+        progress = fleet.wait_until_done(watcher)
+    assert fleet.cohorts() == everyone(fleet.spec.rounds.count)
+    assert progress["accepted"] == len(BOARDS) * fleet.spec.rounds.count
+    fleet.assert_equals_oracle()
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
+def test_the_broker_restarted_in_mid_round(fleet: Fleet, sign: signal.Signals) -> None:
+    """Boards and aggregator reconnect by themselves, and what was journaled counts.
+
+    A broker that stops in order publishes everyone's last will, so the round may close without the
+    held board; one that is killed does not, and the held board is waited for.
+    """
+    fleet.hold()
+    fleet.start()
+    with Watcher(fleet.broker.port, fleet.topics) as watcher:
+        fleet.wait_until_only_the_held_board_is_missing(watcher)
+        fleet.broker.program.kill(sign)
+        fleet.broker.start()
+        fleet.release()
+        fleet.wait_until_done(watcher)
+    cohorts = fleet.cohorts()
+    assert cohorts[:HELD_ROUND] == everyone(HELD_ROUND)
+    assert cohorts[HELD_ROUND] >= set(BOARDS) - {HELD}
+    if sign is signal.SIGKILL:
+        assert cohorts[HELD_ROUND] == set(BOARDS)
+    fleet.assert_equals_oracle()
+
+
+def test_the_broker_comes_last(tmp_path: Path, absent_broker: Broker) -> None:
+    """Whoever is first waits for the others."""
+    fleet = Fleet(tmp_path, absent_broker)
+    with processes.stopping(fleet.programs):
+        fleet.start()
+        absent_broker.start()
+        with Watcher(absent_broker.port, fleet.topics) as watcher:
+            fleet.wait_until_done(watcher)
+    assert fleet.cohorts()[-1] == set(BOARDS)
+    fleet.assert_equals_oracle()
+
+
+def test_duplicates_stale_rounds_and_garbage_change_nothing(fleet: Fleet) -> None:
+    """A stranger repeats a board's update, sends one of an old round, and one that is noise."""
+    fleet.hold()
+    fleet.start()
+    with Watcher(fleet.broker.port, fleet.topics) as watcher:
+        fleet.wait_until_only_the_held_board_is_missing(watcher)
+        now = fleet.payload(HELD_ROUND, "board-a")
+        forged = Update.unpack(fleet.payload(0, "board-b"))
+        stranger = mqtt.Client(CallbackAPIVersion.VERSION2)
+        stranger.connect("127.0.0.1", fleet.broker.port)
+        stranger.loop_start()
+        for topic, payload in (
+            (fleet.topics.up("board-a"), now),
+            (fleet.topics.up("board-b"), now),
+            (fleet.topics.up("board-b"), forged.pack()[:-1] + b"\x55"),
+            (fleet.topics.up("board-c"), bytes(np.random.default_rng(0).bytes(300))),
+        ):
+            stranger.publish(topic, payload, 1).wait_for_publish(PATIENCE)
+        fleet.wait_until(watcher, lambda p: sum(p["refused"].values()) == 4)
+        stranger.disconnect()
+        stranger.loop_stop()
+        fleet.release()
+        progress = fleet.wait_until_done(watcher)
+    assert progress["refused"] == {"duplicate": 1, "identity": 1, "stale": 1, "garbled": 1}
+    assert fleet.cohorts() == everyone(fleet.spec.rounds.count)
+    fleet.assert_equals_oracle()
+
+
+class Listener:
+    """Waits for one message on a topic."""
+
+    def __init__(self, port: int, topic: str) -> None:
+        self._messages: list[bytes] = []
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
+        self._client.connect("127.0.0.1", port)
+        self._topic = topic
+
+    def __enter__(self) -> "Listener":
+        ready: list[bool] = []
+        self._client.on_subscribe = lambda *_: ready.append(True)
+        self._client.on_message = lambda _c, _d, message: self._messages.append(message.payload)
+        self._client.subscribe(self._topic, 1)
+        self._turn_until(ready)
+        return self
+
+    def wait(self) -> None:
+        self._turn_until(self._messages)
+
+    def _turn_until(self, happened: list[bool] | list[bytes]) -> None:
+        ends = time.monotonic() + PATIENCE
+        while not happened:
+            assert time.monotonic() < ends, f"nothing came on {self._topic}"
+            self._client.loop(0.1)
+
+    def __exit__(self, *_: object) -> None:
+        self._client.disconnect()
