@@ -9,6 +9,7 @@ from aggregator.transport import Transport
 from protocol.messages import CHUNK_BYTES, Receipt, Round
 from protocol.spec import Spec
 from protocol.topics import NAME, Topics, shard_of
+from rounds.core import Refusal
 from rounds.model import GlobalModel
 
 RECEIPT_BOARDS: Final = (CHUNK_BYTES - 16) // 34
@@ -75,6 +76,8 @@ class Publisher:
         board = refused.board
         if board is None or NAME.fullmatch(board) is None:
             return
+        if refused.reason is Refusal.DUPLICATE:
+            return  # Its receipt says all.
         if now - self._events.get(board, -EVENT_SECONDS) < EVENT_SECONDS:
             return
         if len(self._events) >= EVENT_BOARDS:

@@ -117,7 +117,7 @@ class Service:
             board = self._topics.board_of_state(message.topic)
             if board is None:
                 updates.append(message)
-            elif NAME.fullmatch(board):
+            else:
                 states.append((board, message.payload))
         taken = self._ingest.take(updates)
         self._transport.acknowledge(arrived)
@@ -129,11 +129,16 @@ class Service:
             self._refused_now[refused.reason.value] += 1
             self._publisher.refused(refused, self._now)
         for board, payload in states:
-            if is_awake(payload):
-                self._core.board_awake(board)
-            else:
-                self._core.board_lost(board)
+            self._see(board, payload)
         self._has_news = True
+
+    def _see(self, board: str, payload: bytes) -> None:
+        if NAME.fullmatch(board) is None:
+            return
+        if is_awake(payload):
+            self._core.board_awake(board)
+        else:
+            self._core.board_lost(board)
 
     def _decide(self) -> None:
         for decision in self._core.tick(self._now):

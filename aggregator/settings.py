@@ -44,15 +44,15 @@ def parse_address(text: object) -> Address:
     """
     wanted = "give mqtt://HOST:PORT, HOST:PORT or HOST"
     given = str(text)
-    url = urlsplit(given if "://" in given else f"mqtt://{given}")
+    try:
+        url = urlsplit(given if "://" in given else f"mqtt://{given}")
+        port = url.port
+    except ValueError as error:
+        raise ValueError(f"{given!r} cannot be read ({error}); {wanted}") from error
     if url.scheme != "mqtt":
         raise ValueError(f"{url.scheme}:// is not spoken here; {wanted}")
     if "@" in url.netloc:
         raise ValueError(f"a name and password do not belong here; {wanted}, and set them apart")
-    try:
-        port = url.port
-    except ValueError as error:
-        raise ValueError(f"{given!r} has no usable port ({error}); {wanted}") from error
     if not url.hostname or url.path.strip("/") or url.query or url.fragment or port == 0:
         raise ValueError(f"{given!r} is no address of a broker; {wanted}")
     return Address(url.hostname, port or MQTT_PORT)

@@ -119,9 +119,7 @@ class Transport:
     def close(self) -> None:
         """Say good-bye, once the broker has confirmed all or half a second has passed."""
         ends = time.monotonic() + FLUSH_SECONDS
-        while (
-            self._unconfirmed and self.connected and self._ready(max(0, ends - time.monotonic()))
-        ):
+        while self._unconfirmed and self.connected and self._ready(max(0, ends - time.monotonic())):
             self._client.loop_read()
         self._client.on_disconnect = None
         self.connected = False
@@ -186,7 +184,11 @@ class Transport:
         self, _client: Client, _data: object, _flags: object, reason: ReasonCode, _more: object
     ) -> None:
         if self.connected:
-            self._say(logging.WARNING, f"lost the broker at {self._broker} ({reason})")
+            self._say(
+                logging.WARNING,
+                f"lost the broker at {self._broker} ({reason}); if this goes on, does another "
+                f"aggregator serve this fleet?",
+            )
         elif not self._refused:
             self._say(
                 logging.WARNING,

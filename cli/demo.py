@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from localfleet import demo as fleet
+from localfleet.watcher import Progress as FleetProgress
 
 
 def demo(
@@ -30,7 +31,7 @@ def demo(
         with Progress(*columns, console=console) as bar:
             task = bar.add_task("", total=rounds, facts="starting")
 
-            def show(progress: fleet.Progress) -> None:
+            def show(progress: FleetProgress) -> None:
                 bar.update(task, completed=progress["version"], facts=_facts(progress))
 
             summary, history = fleet.run(boards, rounds, show)
@@ -49,7 +50,7 @@ def demo(
         sys.exit(1)
 
 
-def _facts(progress: fleet.Progress) -> str:
+def _facts(progress: FleetProgress) -> str:
     loss = progress["loss"]
     kilobytes = (progress["bytes_up"] + progress["bytes_down"]) / 1000
     return (

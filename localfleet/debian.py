@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import email
+import fcntl
 import hashlib
 import os
 import platform
@@ -19,7 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,12 +45,18 @@ LOADERS = {
 
 @dataclass(frozen=True)
 class Bundle:
-    """A part as Debian packages it: just the packages that its program loads, found with ldd."""
+    """A part as Debian packages it: just the packages that its program loads, found with ldd.
+
+    Attributes:
+        finish: given the unpacked folder before it gets its name; may remove and add files. The
+            name must change with what it does.
+    """
 
     name: str
     architecture: str
     packages: str
     remedy: str
+    finish: Callable[[Path], None] = lambda _: None
 
     @property
     def folder(self) -> Path:
@@ -116,8 +123,63 @@ def _first_debian(sources: Iterable[tuple[str, str]]) -> str | None:
     return None
 
 
-def fetch(bundles: list[Bundle]) -> None:
-    """Fetch and unpack bundles through an apt of our own: own sources, state and cache."""
+@dataclass(frozen=True)
+class Source:
+    """A source package as its authors released it: Debian's own tarball beside it is left out."""
+
+    package: str
+    remedy: str
+
+    @property
+    def folder(self) -> Path:
+        """Where it is unpacked; what exists is complete."""
+        return CACHE / "debian" / f"{self.package}-source-{SUITE}"
+
+
+def fetch(bundles: list[Bundle], sources: Iterable[Source] = ()) -> None:
+    """Fetch and unpack bundles and sources; the caller holds the lock (see alone).
+
+    Raises:
+        PartsError: Debian's archive cannot be used or reached; says why.
+    """
+    apt_get, apt = _own_apt(with_sources=bool(sources))
+    # Without --error-on, an unreachable archive is a mere warning.
+    _apt_run([*apt_get, "--error-on=any", "update"], apt)
+    for bundle in bundles:
+        _announce(bundle.name)
+        with unpacked_once(bundle.folder) as temporary:
+            debs = temporary / "debs"
+            debs.mkdir()
+            wanted = [f"{name}:{bundle.architecture}" for name in bundle.packages.split()]
+            _apt_run([*apt_get, "download", *wanted], debs)
+            for deb in sorted(debs.glob("*.deb")):
+                _apt_run(["dpkg-deb", "--extract", str(deb), str(temporary)], debs)
+            shutil.rmtree(debs)
+            bundle.finish(temporary)
+    for source in sources:
+        _announce(f"{source.package}'s source")
+        with unpacked_once(source.folder) as temporary:
+            command = ["source", "--download-only", "--tar-only", source.package]
+            _apt_run([*apt_get, *command], temporary)
+            [tarball] = temporary.iterdir()
+            options = ["--strip-components=1", "--no-same-owner"]
+            _apt_run(["tar", "--extract", f"--file={tarball}", *options], temporary)
+            tarball.unlink()
+
+
+def _announce(name: str) -> None:
+    print(f"fetching {name} from Debian {SUITE} ...", file=sys.stderr, flush=True)
+
+
+def _own_apt(*, with_sources: bool) -> tuple[list[str], Path]:
+    """Set up an apt of our own: own sources, state and cache.
+
+    Returns:
+        The command prefix of its apt-get, and its folder.
+
+    Raises:
+        PartsError: this machine lacks what it takes.
+    """
     for tool in ("apt-get", "dpkg-deb"):
         if shutil.which(tool) is None:
             raise PartsError(f"{tool} is not on this machine")
@@ -134,7 +196,10 @@ def fetch(bundles: list[Bundle]) -> None:
     for folder in ("state/lists/partial", "cache/archives/partial"):
         (apt / folder).mkdir(parents=True, exist_ok=True)
     options = f"signed-by={keyring} arch=amd64,i386 target=Packages"
-    (apt / "sources.list").write_text(f"deb [{options}] {mirror} {SUITE} main\n")
+    listed = f"deb [{options}] {mirror} {SUITE} main\n"
+    if with_sources:
+        listed += f"deb-src [signed-by={keyring} target=Sources] {mirror} {SUITE} main\n"
+    (apt / "sources.list").write_text(listed)
     # Read after the machine's own settings, which may name a proxy; hooks and pins are not for us.
     (apt / "apt.conf").write_text(f"""\
 #clear APT::Update;
@@ -149,19 +214,7 @@ Dir::State "{apt}/state";
 Dir::State::Status "/dev/null";
 Dir::Cache "{apt}/cache";
 """)
-    apt_get = ["apt-get", "--quiet", f"--config-file={apt}/apt.conf"]
-    # Without --error-on, an unreachable archive is a mere warning.
-    _apt_run([*apt_get, "--error-on=any", "update"], apt)
-    for bundle in bundles:
-        print(f"fetching {bundle.name} from Debian {SUITE} ...", file=sys.stderr, flush=True)
-        with unpacked_once(bundle.folder) as temporary:
-            debs = temporary / "debs"
-            debs.mkdir()
-            wanted = [f"{name}:{bundle.architecture}" for name in bundle.packages.split()]
-            _apt_run([*apt_get, "download", *wanted], debs)
-            for deb in sorted(debs.glob("*.deb")):
-                _apt_run(["dpkg-deb", "--extract", str(deb), str(temporary)], debs)
-            shutil.rmtree(debs)
+    return ["apt-get", "--quiet", f"--config-file={apt}/apt.conf"], apt
 
 
 def _apt_run(command: list[str], folder: Path) -> None:
@@ -174,6 +227,15 @@ def _apt_run(command: list[str], folder: Path) -> None:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         reason = next((line for line in lines if line.startswith(("E:", "Err:"))), lines[0])
         raise PartsError(f"{command[0]} failed: {reason}")
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Hold the cache's lock, so that two calls at once do not make the same thing."""
+    CACHE.mkdir(exist_ok=True)
+    with (CACHE / "parts.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from typing import Final
 from aggregator.history import RoundFacts
 from aggregator.journal import read_history
 from localfleet.errors import ProcessError
+from localfleet.parts import Bits
 from localfleet.processes import (
     PROJECT,
     Program,
@@ -99,7 +100,7 @@ def run(
             programs.append(aggregator(FOLDER, spec_file, port))
             for i in range(boards):
                 name = f"board-{i:02d}"
-                bits = (64, 32)[i % 2]
+                bits: Bits = 32 if i % 2 else 64
                 programs.append(board(FOLDER / name, name, bits, settings, MAIN))
             for program in programs[1:]:
                 program.start()
@@ -151,8 +152,7 @@ def summarise(
 
 def draw(history: list[RoundFacts], path: Path) -> None:
     """Draw the learning curve as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - slow to load
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415 - slow to load
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
@@ -174,7 +174,7 @@ def draw(history: list[RoundFacts], path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    FigureCanvasAgg(figure).print_png(path)
+    figure.savefig(path)
 
 
 def _smooth(values: list[float], window: int) -> list[float]:

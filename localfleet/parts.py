@@ -10,8 +10,6 @@ standard library is used here, because this runs before the virtual environment 
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import re
 import shutil
@@ -144,15 +142,6 @@ def _output(command: list[str]) -> str:
 # --- Fetching ------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """Hold the cache's lock, so that two calls at once do not fetch the same thing."""
-    CACHE.mkdir(exist_ok=True)
-    with (CACHE / "parts.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 PARTS: dict[str, Callable[[], object]] = {
     "mosquitto": mosquitto,
     "micropython-64": partial(micropython, 64),
@@ -169,7 +158,7 @@ def fetch() -> None:
     """
     if all(map(_have, PARTS.values())):
         return
-    with _alone():
+    with debian.alone():
         bundles = [MOSQUITTO, *MICROPYTHON.values()]
         complaints = _complaints([bundle for bundle in bundles if not _have(PARTS[bundle.name])])
         if not _have(umqtt):
@@ -187,7 +176,7 @@ def fetch_pip() -> Path:
     Raises:
         PartsError: it could not be had.
     """
-    with _alone():
+    with debian.alone():
         complaints = [] if PIP.folder.is_dir() else _complaints([PIP])
     wheel = next(PIP.folder.glob("usr/share/python-wheels/pip-*.whl"), None)
     if wheel is None:

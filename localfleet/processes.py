@@ -130,7 +130,7 @@ def start_broker(program: Program, port: int) -> None:
 def aggregator(folder: Path, spec: Path, port: int, *flags: str) -> Program:
     """The aggregator; its state and log lie in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    command = [
+    command: list[str | Path] = [
         Path(sys.executable).with_name("tinymetafed"),
         "serve",
         *("--spec", spec),

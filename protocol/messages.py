@@ -76,6 +76,10 @@ def _checks(message: type[Message]) -> list[tuple[str, Callable[[object], bool],
     return [(f.name, f.metadata["check"], f.metadata["wanted"]) for f in fields(message)]
 
 
+def _is_format(value: object) -> bool:
+    return type(value) is int and value == FORMAT  # True and 1.0 equal 1 as well
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """What all messages share."""
@@ -101,8 +105,8 @@ class Message:
         except (ValueError, RecursionError) as error:
             msg = f"{kind}: not MessagePack ({type(error).__name__}: {error})"
             raise MessageError(msg) from error
-        checks = _checks(cls)
-        if not isinstance(values, tuple) or not values or values[0] != FORMAT:
+        checks = _checks(cls)  # type: ignore[arg-type]  # mypy: a class is not hashable
+        if not isinstance(values, tuple) or not values or not _is_format(values[0]):
             msg = f"{kind}: not an array that starts with the format number {FORMAT}"
             raise MessageError(msg)
         if len(values) != len(checks) + 1:

@@ -139,7 +139,7 @@ def decode(block: bytes, tensors: Sequence[int]) -> Sparse:
     indices = unpack(packed, count, parameters)
     values = np.frombuffer(block, np.int8, count, head + size)
     owners = np.searchsorted(np.cumsum(tensors), indices, side="right")
-    return Sparse(indices, values.astype(np.int64) << exponents[owners].astype(np.int64))
+    return Sparse(indices, np.left_shift(values, exponents[owners], dtype=np.int64))
 
 
 def low_bits(count: int, parameters: int) -> int:
@@ -189,13 +189,15 @@ def _unpack_elias_fano(packed: bytes, count: int, parameters: int) -> NDArray[np
     split = -(-count * low // 8)
     bits = np.unpackbits(np.frombuffer(packed, np.uint8), bitorder="little")
     low_part = bits[: count * low].reshape(count, low).astype(np.int64)
-    spare = bits[count * low : 8 * split].any()
+    if bits[count * low : 8 * split].any():
+        msg = "sparse block: a spare bit is set"
+        raise SparseError(msg)
     positions = np.flatnonzero(bits[8 * split :])
-    if len(positions) != count or spare:
+    if len(positions) != count:
         msg = f"sparse block: {len(positions)} high parts where {count} entries are announced"
         raise SparseError(msg)
     high = positions - np.arange(count)
-    indices = (high << low) | (low_part << np.arange(low)).sum(axis=1)
+    indices: NDArray[np.int64] = (high << low) | (low_part << np.arange(low)).sum(axis=1)
     if indices[-1] >= parameters or (np.diff(indices) <= 0).any():
         msg = f"sparse block: indices must increase and stay below {parameters}"
         raise SparseError(msg)

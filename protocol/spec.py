@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from functools import cached_property
@@ -92,17 +93,12 @@ class Rounds(_Part):
         default=None, ge=1, description="Updates that close a round; the whole cohort if not given."
     )
     deadline: float = Field(
-        gt=0,
-        le=1_000_000,
-        strict=False,
-        description="Seconds for which a round stays open at most.",
+        gt=0, le=1_000_000, description="Seconds for which a round stays open at most."
     )
     step_max: float = Field(
-        ge=0, le=100, strict=False, description="The first round's step, a_max of the cosine rule."
+        ge=0, le=100, description="The first round's step, a_max of the cosine rule."
     )
-    step_min: float = Field(
-        default=0.0, ge=0, le=100, strict=False, description="The step at the end, a_min."
-    )
+    step_min: float = Field(default=0.0, ge=0, le=100, description="The step at the end, a_min.")
     percent_down: Percent = Field(
         description="Share of the global parameters that the aggregator sends after a round."
     )
@@ -146,7 +142,7 @@ class LayerShape(BaseModel):
         draw without the root of three): on the sine task it ended at a third of the loss that twice
         as wide a start gave.
         """
-        return max(1, round(2**fixed.WEIGHT_BITS / self.inputs**0.5))
+        return max(1, round(2**fixed.WEIGHT_BITS / math.sqrt(self.inputs)))
 
 
 class Spec(_Part):

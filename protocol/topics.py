@@ -9,7 +9,7 @@ topic                                   retained  what
 ``tmf/v1/<fleet>/model/delta``          yes       :class:`~protocol.messages.Delta`
 ``tmf/v1/<fleet>/up/<shard>/<board>``   no        :class:`~protocol.messages.Update`, QoS 1
 ``tmf/v1/<fleet>/receipt/<shard>``      no        :class:`~protocol.messages.Receipt`
-``tmf/v1/<fleet>/board/<board>/state``  yes       JSON: a board's presence; ``lost`` is its last will
+``tmf/v1/<fleet>/board/<board>/state``  yes       JSON: a board's presence; last will: ``lost``
 ``tmf/v1/<fleet>/board/<board>/event``  no        JSON: why an update of this board was refused
 ``tmf/v1/<fleet>/progress``             yes       JSON for people: round, loss, counts, bytes
 ======================================  ========  ================================================

@@ -149,7 +149,7 @@ class RoundCore:
         """How often this round's deadline has passed without an update."""
         self._waiting: set[str] = set()  # Asked, not answered, and not lost since.
         self._rules = rounds
-        self._gathering_since: float | None = None  # None while nobody is awake.
+        self._gathered_at: float | None = None  # At the latest; None while nobody is awake.
         self._announced_at = now  # First.
         self._ends_at = inf
         if resumed is not None and self.state is State.GATHERING:
@@ -222,12 +222,11 @@ class RoundCore:
     def _due(self, now: float) -> Event | None:
         if self.state is State.GATHERING:
             if not self.awake:
-                self._gathering_since = None
+                self._gathered_at = None
                 return None
-            if self._gathering_since is None:
-                self._gathering_since = now
-            waited = now - self._gathering_since
-            enough = len(self.awake) >= self._rules.cohort or waited >= self._rules.deadline
+            if self._gathered_at is None:
+                self._gathered_at = now + self._rules.deadline
+            enough = len(self.awake) >= self._rules.cohort or now >= self._gathered_at
             return Event.ENOUGH if enough else None
         if self.state is State.COLLECTING:
             late = now >= self._ends_at
@@ -242,7 +241,7 @@ class RoundCore:
         if event is Event.ENOUGH:
             yield self._announce(now)
             return
-        self._gathering_since = -inf  # The fleet has gathered already.
+        self._gathered_at = -inf  # The fleet has gathered already.
         if event is Event.UNANSWERED:
             self.empty_deadlines += 1
             return

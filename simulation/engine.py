@@ -90,7 +90,7 @@ class Engine:
         activations = self.forward(x)
         difference = (activations[-1][:, :-1] - y) << (fixed.ERROR_BITS - fixed.ACTIVATION_BITS)
         error = np.clip(difference, -fixed.ERROR_MAX, fixed.ERROR_MAX)
-        loss = ((error * error) >> (2 * fixed.ERROR_BITS - fixed.LOSS_BITS)).sum(axis=1)
+        loss: Words = ((error * error) >> (2 * fixed.ERROR_BITS - fixed.LOSS_BITS)).sum(axis=1)
         first = min(i for i, layer in enumerate(self.layers) if layer.local == local)
         for i in range(len(self.layers) - 1, first - 1, -1):
             layer, w, a = self.layers[i], self.weights[i], activations[i]

@@ -1,18 +1,13 @@
-"""Real parts for the tests that need them.
+"""Fixtures that several tests need."""
 
-On a contributor's machine a test whose part is missing is skipped, and says why; in CI it fails.
-"""
-
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
 from localfleet import processes
-from localfleet.debian import PartsError
+from tests.support import real
 
 
 @dataclass(frozen=True)
@@ -27,21 +22,12 @@ class Broker:
         processes.start_broker(self.program, self.port)
 
 
-def part_is_missing(error: PartsError) -> NoReturn:
-    if os.environ.get("CI"):
-        pytest.fail(str(error), pytrace=False)
-    pytest.skip(str(error))
-
-
 @pytest.fixture
 def absent_broker(tmp_path: Path) -> Iterator[Broker]:
     """A broker, configured as deployed but on a free port, that the test starts itself."""
     port = processes.free_port()
     folder = tmp_path / "broker"
-    try:
-        program = processes.broker(folder, port)
-    except PartsError as error:
-        part_is_missing(error)
+    program = real(lambda: processes.broker(folder, port))
     with processes.stopping([program]):
         yield Broker(program, port, folder)
 

@@ -10,12 +10,11 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import paho.mqtt.client as mqtt
 import pytest
-from conftest import Broker
-from oracle import Samples, draw_samples, play
 from paho.mqtt.enums import CallbackAPIVersion
 
 from localfleet import processes
@@ -24,6 +23,8 @@ from localfleet.watcher import Progress, Watcher
 from protocol.messages import Update
 from protocol.spec import Spec
 from protocol.topics import Topics
+from tests.conftest import Broker
+from tests.oracle import Samples, draw_samples, play
 
 pytestmark = pytest.mark.real
 
@@ -187,7 +188,7 @@ def test_a_board_killed_in_mid_round_is_not_waited_for_and_comes_back(fleet: Fle
 
 
 def test_the_aggregator_killed_in_mid_round_goes_on_where_it_was(fleet: Fleet) -> None:
-    """Three updates are journaled when it is killed; the fourth board answers the one that follows."""
+    """Three updates are journaled when it is killed; the fourth board answers its successor."""
     fleet.hold()
     fleet.start()
     with Watcher(fleet.broker.port, fleet.topics) as watcher:
@@ -202,7 +203,7 @@ def test_the_aggregator_killed_in_mid_round_goes_on_where_it_was(fleet: Fleet) -
 
 
 def test_updates_sent_while_the_aggregator_is_away_are_not_lost(fleet: Fleet) -> None:
-    """The fourth board sends its update to a broker whose subscriber is gone: the broker keeps it."""
+    """The fourth board sends its update to a broker without a subscriber, which keeps it."""
     fleet.hold()
     fleet.start()
     with Watcher(fleet.broker.port, fleet.topics) as watcher:
@@ -285,13 +286,13 @@ class Listener:
     """Waits for one message on a topic."""
 
     def __init__(self, port: int, topic: str) -> None:
-        self._messages: list[bytes] = []
+        self._messages: list[object] = []
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
         self._client.connect("127.0.0.1", port)
         self._topic = topic
 
-    def __enter__(self) -> "Listener":
-        ready: list[bool] = []
+    def __enter__(self) -> Self:
+        ready: list[object] = []
         self._client.on_subscribe = lambda *_: ready.append(True)
         self._client.on_message = lambda _c, _d, message: self._messages.append(message.payload)
         self._client.subscribe(self._topic, 1)
@@ -301,7 +302,7 @@ class Listener:
     def wait(self) -> None:
         self._turn_until(self._messages)
 
-    def _turn_until(self, happened: list[bool] | list[bytes]) -> None:
+    def _turn_until(self, happened: list[object]) -> None:
         ends = time.monotonic() + PATIENCE
         while not happened:
             assert time.monotonic() < ends, f"nothing came on {self._topic}"

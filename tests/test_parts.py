@@ -6,16 +6,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
 from localfleet import debian, parts
 from localfleet.errors import PartsError
-
-Part = TypeVar("Part")
+from tests.support import real
 
 BOOKWORM_ONE_LINE = """\
 # deb http://commented.example/debian bookworm main
@@ -159,16 +157,6 @@ def test_an_interrupted_fetch_leaves_nothing(tmp_path: Path) -> None:
 
 
 # --- The parts themselves
-
-
-def real(find: Callable[[], Part]) -> Part:
-    """Find a part; where it is absent, skip the test, or fail it in CI."""
-    try:
-        return find()
-    except PartsError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
 
 
 @pytest.fixture

@@ -7,8 +7,15 @@
     Client("config.json").run(samples())
 """
 
-from tinymetafed.client import VERSION, Client
 from tinymetafed.errors import ConfigError, MessageError, ModelError, TinyMetaFedError
 
-__version__ = VERSION
 __all__ = ["Client", "ConfigError", "MessageError", "ModelError", "TinyMetaFedError"]
+
+
+def __getattr__(name):
+    # Loaded when first asked for: the client needs a network, the arithmetic alone does not.
+    if name in ("Client", "__version__"):
+        from tinymetafed import client
+
+        return client.VERSION if name == "__version__" else client.Client
+    raise AttributeError(name)

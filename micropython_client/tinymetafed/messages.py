@@ -99,7 +99,7 @@ def _unpack(kind, types, data):
     for i, letter in enumerate(types):
         value = values[i + 1]
         wanted = {"u": int, "b": memoryview, "a": list}[letter]
-        if not isinstance(value, wanted) or (wanted is int and value > 0x100000000):
+        if not isinstance(value, wanted) or (isinstance(value, int) and value > 1 << 32):
             raise MessageError("message: field %d has the wrong type or size" % i)
     return kind(*values[1:])
 

@@ -1,11 +1,12 @@
-"""Runs on MicroPython: trains the networks of a file of cases and prints what came out, a JSON line a case.
+"""Runs on MicroPython: trains the networks of a file of cases; prints a JSON line a case.
 
-The host's tests compare it with the numpy engine and with golden vectors. Usage: micropython replay.py CASES.json
+The host's counterpart is tools/replay.py. Usage: micropython replay.py CASES.json
 """
 
 import json
 import struct
 import sys
+from binascii import hexlify
 
 from tinymetafed import sparse
 from tinymetafed.messages import Plan
@@ -38,12 +39,13 @@ def replay(case):
         "phi": list(network.phi),
         "theta": theta,
         "losses": losses,
-        "block": "".join("%02x" % byte for byte in block),
+        "block": hexlify(block).decode(),
         "applied": list(struct.unpack("<%dh" % len(case["base"]), network.base)),
         "prediction": network.predict(),
     }
 
 
 with open(sys.argv[1]) as file:
-    for line in file:
-        print(json.dumps(replay(json.loads(line))))
+    cases = json.load(file)
+for case in cases:
+    print(json.dumps(replay(case)))

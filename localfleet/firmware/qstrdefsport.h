@@ -1,0 +1,1 @@
+// There are none of our own: py/ wants the file.

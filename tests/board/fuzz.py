@@ -1,0 +1,61 @@
+"""Runs on MicroPython: what becomes of bytes that nobody vouches for; prints a JSON line each.
+
+Usage: micropython fuzz.py blocks|messages FILE
+Each line of FILE is, in hexadecimal, a message; or a block, after the sizes of its tensors.
+"""
+
+import json
+import sys
+from array import array
+from binascii import crc32, hexlify, unhexlify
+
+from tinymetafed import messages, sparse
+from tinymetafed.errors import MessageError
+
+UNPACK = {
+    "Plan": messages.unpack_plan,
+    "Round": messages.unpack_round,
+    "Chunk": messages.unpack_chunk,
+    "Delta": messages.unpack_delta,
+    "Receipt": messages.unpack_receipt,
+}
+
+
+def try_block(line):
+    """The checksum of a model of threes with the block applied, or null where it is refused."""
+    sizes, _, block = line.partition(":")
+    tensors = array("i", [int(size) for size in sizes.split(",")])
+    base = array("h", [3] * sum(tensors))
+    try:
+        sparse.Codec(tensors).apply(unhexlify(block), base)
+    except MessageError:
+        if any(weight != 3 for weight in base):
+            return "refused, but the model changed"
+        return None
+    return crc32(base)
+
+
+def try_message(line):
+    """What each reader makes of it: the fields, or null where it is refused."""
+    data = unhexlify(line)
+    outcome = {}
+    for kind, unpack in UNPACK.items():
+        try:
+            outcome[kind] = [_shown(value) for value in unpack(data)]
+        except MessageError:
+            outcome[kind] = None
+        except Exception as error:
+            outcome[kind] = repr(error)
+    return outcome
+
+
+def _shown(value):
+    if isinstance(value, memoryview):
+        return hexlify(bytes(value)).decode()
+    return [_shown(inner) for inner in value] if isinstance(value, list) else value
+
+
+attempt = {"blocks": try_block, "messages": try_message}[sys.argv[1]]
+with open(sys.argv[2]) as file:
+    for line in file:
+        print(json.dumps(attempt(line.strip())))

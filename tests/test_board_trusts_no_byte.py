@@ -1,0 +1,160 @@
+"""A board takes sound messages and blocks, refuses all others, and nothing else ever happens.
+
+It has no operating system to catch a stray write: what its decoders let through goes to the
+kernels. So thousands of mutants are tried on both word sizes, with the heap of a real board.
+"""
+
+import itertools
+import json
+from binascii import crc32
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+
+from localfleet.parts import Bits
+from localfleet.processes import HEAP
+from protocol import messages, sparse
+from protocol.errors import MessageError, SparseError
+from tests.support import GOLDEN, mutated, on_both_boards, run_board
+
+MUTANTS = 4000
+
+
+def blocks(rng: np.random.Generator) -> Iterator[tuple[list[int], bytes]]:
+    """Blocks of all sizes, most of them damaged, with the sizes of their tensors."""
+    # Seldom come by: the same index twice, a smaller one after it, one too high, a spare bit.
+    for rare in (
+        "000200000005030101",
+        "000200000006030101",
+        "0001000000020205",
+        "0001000000120105",
+    ):
+        yield [4, 4], bytes.fromhex(rare)
+    while True:
+        tensors = rng.integers(1, 60, rng.integers(1, 4)).tolist()
+        changes = rng.integers(-3000, 3000, sum(tensors))
+        indices = sparse.top_indices(changes, int(rng.integers(0, sum(tensors) + 1)))
+        block = sparse.encode(changes, indices, tensors)
+        yield tensors, block
+        for _ in range(9):
+            yield tensors, mutated(rng, block)
+        yield tensors, bytes([int(rng.integers(2))]) + rng.bytes(int(rng.integers(0, 60)))
+
+
+def checksum(tensors: list[int], block: bytes) -> int | None:
+    """What a board must answer: see tests/board/fuzz.py."""
+    try:
+        indices, changes = sparse.decode(block, tensors)
+    except SparseError:
+        return None
+    base = np.full(sum(tensors), 3)
+    base[indices] += changes
+    return crc32(np.clip(base, -(2**15), 2**15 - 1).astype("<i2").tobytes())
+
+
+@pytest.mark.real
+@on_both_boards
+def test_a_board_and_the_host_agree_about_every_block(bits: Bits, tmp_path: Path) -> None:
+    rng = np.random.default_rng(bits)
+    tried = list(itertools.islice(blocks(rng), MUTANTS))
+    lines = [f"{','.join(map(str, tensors))}:{block.hex()}" for tensors, block in tried]
+    (tmp_path / "blocks").write_text("\n".join(lines))
+    answers = run_board("fuzz.py", bits, "blocks", tmp_path / "blocks", heap=HEAP[bits])
+    for (tensors, block), answer in zip(tried, answers, strict=True):
+        assert answer == checksum(tensors, block), f"{tensors}: {block.hex()}"
+    refused = answers.count(None)
+    assert MUTANTS * 0.2 < refused < MUTANTS * 0.9  # Else this tries only one of the two.
+
+
+def damaged_messages(rng: np.random.Generator) -> Iterator[bytes]:
+    """Messages, most of them damaged."""
+    golden = json.loads((GOLDEN / "messages.json").read_text(encoding="utf-8"))
+    sound = [bytes.fromhex(vector["bytes"]) for vector in golden]
+    odd: list[Any] = [
+        0,
+        1,
+        127,
+        2**32 - 1,
+        2**32,
+        2**32 + 1,
+        2**64 - 1,
+        -1,
+        None,
+        True,
+        1.5,
+        "",
+        b"",
+        [],
+        {},
+    ]
+    while True:
+        message = sound[rng.integers(len(sound))]
+        yield message
+        for _ in range(6):
+            yield mutated(rng, message)
+        fields = msgpack.unpackb(message)
+        fields[rng.integers(len(fields))] = odd[rng.integers(len(odd))]
+        yield msgpack.packb(fields)
+        yield rng.bytes(int(rng.integers(0, 30)))
+
+
+# What a random generator does not find.
+NASTY = {
+    "nothing": b"",
+    "nested a thousand deep": b"\x91" * 1000,
+    "nested wide and deep": b"\xdc\xff\xff" * 300,
+    "an array that fills the heap": b"\xdc\x27\x10" + bytes(10_000),
+    "an array that announces 65,535": b"\xdc\xff\xff\1",
+    "a byte string that announces 4 GB": b"\x92\1\xc6\xff\xff\xff\xff\0",
+    "a name that is not UTF-8": b"\x94\1\0\0\x91\xa2\xff\xfe",
+    "a name cut within a character": b"\x94\1\0\0\x91\xa1\xc3",
+    "an integer of 64 bits": b"\x96\1" + b"\xcf" + b"\xff" * 8 + b"\0\0\0\0",
+    "a sound round and a byte more": messages.Round(1, 2, 3, 4, 5).pack() + b"\0",
+    "format true": b"\x96\xc3\0\0\0\0\0",
+    "a layer without outputs": messages.Plan(1, 1, ((1, 0, 0, 1), (0, 1, 1, 1)), *[1] * 5).pack(),
+    "layers that do not meet": messages.Plan(1, 1, ((1, 5, 0, 1), (9, 1, 1, 1)), *[1] * 5).pack(),
+    "nothing local": messages.Plan(1, 1, ((1, 5, 0, 1), (5, 1, 0, 1)), *[1] * 5).pack(),
+    "no layers": messages.Plan(1, 1, (), *[1] * 5).pack(),
+    "a rate above 1": msgpack.packb([1, 1, 1, [[1, 1, 0, 1], [1, 1, 1, 1]], 2**16, *[1] * 4]),
+}
+
+
+def board_reads(messages_: list[bytes], bits: Bits, folder: Path) -> Any:
+    (folder / "messages").write_text("\n".join(message.hex() for message in messages_) + "\n")
+    return run_board("fuzz.py", bits, "messages", folder / "messages", heap=HEAP[bits])
+
+
+@pytest.mark.real
+@on_both_boards
+def test_a_board_refuses_every_nasty_message(bits: Bits, tmp_path: Path) -> None:
+    for name, outcome in zip(NASTY, board_reads(list(NASTY.values()), bits, tmp_path), strict=True):
+        assert outcome == dict.fromkeys(outcome), name
+
+
+@pytest.mark.real
+@on_both_boards
+def test_a_board_reads_a_message_as_the_host_does_or_refuses_it(bits: Bits, tmp_path: Path) -> None:
+    rng = np.random.default_rng(bits)
+    tried = list(itertools.islice(damaged_messages(rng), MUTANTS))
+    read = 0
+    for data, outcome in zip(tried, board_reads(tried, bits, tmp_path), strict=True):
+        for name, fields in outcome.items():
+            assert fields is None or isinstance(fields, list), f"{data.hex()} as {name}: {fields}"
+            try:
+                message = getattr(messages, name).unpack(data)
+            except MessageError:
+                continue
+            if fields is not None:
+                assert fields == shown(message), data.hex()
+                read += 1
+    assert read > MUTANTS / 20
+
+
+def shown(message: messages.Message) -> Any:
+    """Its fields as tests/board/fuzz.py prints them."""
+    values = [getattr(message, name) for name in message.__dataclass_fields__]
+    return [v.hex() if isinstance(v, bytes) else json.loads(json.dumps(v)) for v in values]

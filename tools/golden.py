@@ -1,0 +1,256 @@
+"""Golden vectors: what every part of a fleet must answer, to the last bit, as files.
+
+`.cache/venv/bin/python tools/golden.py` writes `protocol/golden/*.json` anew from the host's code.
+A test compares: a change of format or arithmetic is a deliberate act, to be committed with them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from protocol import cohort, fixed, messages, sparse, topics
+from tools.replay import make_case, make_spec, replay
+
+GOLDEN: Final = Path(__file__).resolve().parent.parent / "protocol" / "golden"
+
+Vectors = list[dict[str, Any]]
+
+
+# --- Sparse blocks
+
+
+def sparse_vectors() -> Vectors:
+    """Changes, as [index, change] where they are not zero, with the block of the ``top`` largest.
+
+    ``applied`` is what the block adds to a model of zeros, likewise.
+    """
+    rng = np.random.default_rng(1)
+    everywhere = {i: int(c) for i, c in enumerate(rng.integers(1, 100, 40))}
+    spread = {int(i): int(rng.integers(-900, 900)) for i in rng.permutation(1000)[:400]}
+    return [
+        _sparse("nothing changed", (7, 5), {}, 3),
+        _sparse("one of one", (1,), {0: -1}, 1),
+        _sparse("the first of many", (500,), {0: 5}, 10),
+        _sparse("the last of many", (500, 12), {511: -5}, 10),
+        _sparse("every parameter", (30, 10), everywhere, 40),
+        _sparse("ties go to the lower index", (6, 6), {1: 9, 4: -9, 5: 8, 7: 9, 9: -9, 11: 9}, 4),
+        _sparse("the largest changes there are", (4, 4), {0: 65535, 3: -65535, 5: 65534, 6: 1}, 8),
+        _sparse("each side of each scale", (9,), {i: 127 << i for i in range(9)}, 9),
+        _sparse("rounding up to 128 takes the next scale", (3, 3), {0: 255, 1: -255, 4: 254}, 6),
+        _sparse("halves go up", (8,), {0: 200, 1: 3, 2: -3, 3: 1, 4: -1, 5: 5, 6: -5}, 8),
+        _sparse("a tensor without a change", (4, 8, 4), {1: 300, 13: -7}, 4),
+        _sparse("Elias-Fano", (600, 400), spread, 100),
+        _sparse("a bitmap", (600, 400), spread, 400),
+        _sparse("a single low bit", (64, 64), {i: i + 1 for i in range(0, 128, 3)}, 40),
+    ]
+
+
+def _sparse(name: str, tensors: tuple[int, ...], changed: dict[int, int], top: int) -> Any:  # noqa: ANN401
+    changes = np.zeros(sum(tensors), np.int64)
+    for index, change in changed.items():
+        changes[index] = change
+    block = sparse.encode(changes, sparse.top_indices(changes, top), tensors)
+    applied = np.zeros(len(changes), np.int64)
+    decoded = sparse.decode(block, tensors)
+    applied[decoded.indices] = np.clip(decoded.changes, fixed.WEIGHT_MIN, fixed.WEIGHT_MAX)
+    return {
+        "name": name,
+        "tensors": tensors,
+        "changes": sorted(item for item in changed.items() if item[1]),
+        "top": top,
+        "block": block.hex(),
+        "applied": [(int(i), int(applied[i])) for i in np.flatnonzero(applied)],
+    }
+
+
+# --- Messages
+
+
+def message_vectors() -> Vectors:
+    """Fields and bytes of each message; byte strings in hexadecimal.
+
+    A board writes its update with wider heads than the host needs to, into a buffer that lasts:
+    ``board_bytes``.
+    """
+    u32 = 2**32 - 1
+    layers = ((1, 32, 2, 4096), (32, 32, 2, 724), (32, 1, 1, 724))
+    plan = messages.Plan(0xCAFE0001, 7, layers, 655, 328, 32, 32, 112)
+    long_name = "a-board.with_the-longest-of-name"
+    update = messages.Update(
+        *(0xCAFE0001, 12, "board-00", u32, 32, 32, 200, 70000, 127, 128, 255, 256),
+        changes=bytes(range(9)),
+    )
+    longest = messages.Update(
+        *(u32, u32, long_name, 0, 1, 1, u32, u32, u32, u32, 65535, 65536),
+        changes=bytes(i % 251 for i in range(300)),
+    )
+    fleet = tuple(f"board-{i:02}" for i in range(17))
+    return [
+        _message("a plan", plan),
+        _message(
+            "everything at its least", messages.Plan(0, 0, ((1, 1, 0, 0), (1, 1, 1, 0)), *[0] * 5)
+        ),
+        _message("a round for some", messages.Round(0xCAFE0001, 3, 2, 0x80000000, 30000)),
+        _message("a round for everyone", messages.Round(0xCAFE0001, 3, 2, 2**32, 30000)),
+        _message("a chunk", messages.Chunk(0xCAFE0001, 2, 1, 3, 0x12345678, b"\0\1\2\xff")),
+        _message("a bin16", messages.Chunk(0xCAFE0001, 2, 0, 3, u32, bytes(range(256)) + b"more")),
+        _message("a delta", messages.Delta(0xCAFE0001, 2, 0x89ABCDEF, b"\0\0\0\0")),
+        _message("an update", update),
+        _message("str8 and bin16, numbers at their most", longest),
+        _message("a receipt", messages.Receipt(0xCAFE0001, 3, ("board-00", "b"))),
+        _message("an empty receipt", messages.Receipt(0xCAFE0001, 3, ())),
+        _message("an array16", messages.Receipt(0xCAFE0001, 300, fleet)),
+        _message("a name in str8", messages.Receipt(0xCAFE0001, 3, (long_name,))),
+    ]
+
+
+def _message(name: str, message: messages.Message) -> dict[str, Any]:
+    values = {field.name: getattr(message, field.name) for field in fields(message)}
+    vector = {
+        "name": name,
+        "message": type(message).__name__,
+        "fields": {k: v.hex() if isinstance(v, bytes) else v for k, v in values.items()},
+        "bytes": message.pack().hex(),
+    }
+    if isinstance(message, messages.Update):
+        vector["board_bytes"] = _as_a_board_writes(list(values.values())).hex()
+    return vector
+
+
+def _as_a_board_writes(values: list[Any]) -> bytes:
+    """An update with a byte, two or four for an integer, str8 and bin16."""
+    out = bytearray([0x90 | len(values) + 1, messages.FORMAT])
+    for value in values:
+        if isinstance(value, str):
+            out += bytes([0xD9, len(value)]) + value.encode()
+        elif isinstance(value, bytes):
+            out += b"\xc5" + len(value).to_bytes(2, "big") + value
+        elif value < 0x80:
+            out.append(value)
+        elif value < 0x10000:
+            out += b"\xcd" + value.to_bytes(2, "big")
+        else:
+            out += b"\xce" + value.to_bytes(4, "big")
+    return bytes(out)
+
+
+# --- Arithmetic
+
+
+def arithmetic_vectors() -> Vectors:
+    """Rounds of whole networks: a case for a replay, with what comes out of it."""
+    sine = [(32, True, False), (32, True, False), (1, False, True)]
+    return [
+        _round("the sine task's network", 1, sine, percent=10, amplitude=4),
+        _round("one weight and its bias", 1, [(1, False, False), (1, False, True)], percent=100),
+        _round("nine inputs, two groups", 9, [(5, True, False), (3, False, True)], percent=20),
+        _round("seventy inputs, nine groups", 70, [(6, True, False), (2, False, True)], percent=5),
+        _round("local below global", 5, [(7, True, True), (4, False, False)], percent=50),
+        _round(
+            "a local layer in the middle, no ReLU below it",
+            6,
+            [(8, False, False), (9, True, True), (3, False, False)],
+            percent=30,
+        ),
+        _round(
+            "everything saturates",
+            11,
+            [(10, False, False), (17, True, False), (4, False, True)],
+            percent=100,
+            amplitude=1000,
+            extreme=True,
+            rate=0.5,
+        ),
+    ]
+
+
+def _round(  # noqa: PLR0913
+    name: str,
+    inputs: int,
+    layers: list[tuple[int, bool, bool]],
+    *,
+    percent: float,
+    amplitude: float = 1,
+    extreme: bool = False,
+    rate: float = 0.02,
+) -> dict[str, Any]:
+    """A vector; ``extreme`` puts every weight at an end of its range."""
+    rng = np.random.default_rng(fixed.fnv1a(name))
+    spec = make_spec(
+        inputs,
+        layers,
+        seed=int(rng.integers(2**32)),
+        rate_local=rate,
+        rate_global=rate,
+        percent=percent,
+    )
+    base = spec.start()
+    if extreme:
+        base = np.where(base < 0, fixed.WEIGHT_MIN, fixed.WEIGHT_MAX).astype(np.int16)
+    samples = spec.training.support + spec.training.query
+    x = rng.uniform(-amplitude, amplitude, (samples, inputs))
+    y = rng.uniform(-amplitude, amplitude, (samples, layers[-1][0]))
+    case = make_case(spec, base, int(rng.integers(2**32)), x, y)
+    return {"name": name, **case, "expected": replay(spec, case)}
+
+
+# --- Hashes and conversions
+
+
+def hash_vectors() -> Vectors:
+    """Functions, each with arguments and answers."""
+    texts = ["", "a", "foobar", "board-00", "board-01", "demo/board-00/1", "Grüße"]
+    boards = [
+        (name, round_) for name in ("board-00", "b", "x" * 32) for round_ in (0, 1, 2**32 - 1)
+    ]
+    draws = [(1, 5, 4096), (0, 3, 1), (2**32 - 1, 4, 724), (0x80000000, 3, 32768)]
+    unit = 2.0**-fixed.ACTIVATION_BITS
+    numbers = [0.0, -0.0, 1.0, -1.0, 0.1, -0.1, 3.14159, 1e-5, 1e-40, 1e30, -1e30]
+    numbers += [unit * (n + half) for n in (0, 1, 100, -1, -101) for half in (0.25, 0.5, 0.75)]
+    numbers += [unit * n for n in (8190.5, 8191, 8191.49, 8191.5, 8192, -8191, -8192, 2**20)]
+    return [
+        _function("fnv1a", [[text] for text in texts], fixed.fnv1a),
+        _function("ticket", boards, cohort.ticket),
+        _function("shard", [[text] for text in texts], topics.shard_of),
+        _function(
+            "uniform_weights",
+            draws,
+            lambda seed, count, limit: fixed.uniform_weights(seed, [limit] * count).tolist(),
+        ),
+        _function(
+            "to_activation",
+            [[float(np.float32(number))] for number in numbers],
+            lambda number: int(fixed.to_activation(np.array([number]))[0]),
+        ),
+    ]
+
+
+def _function(name: str, arguments: list[Any], function: Any) -> dict[str, Any]:  # noqa: ANN401
+    return {"name": name, "cases": [[list(these), function(*these)] for these in arguments]}
+
+
+def main() -> None:
+    """Write the files."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=GOLDEN, help="default: protocol/golden")
+    folder = parser.parse_args().output
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, vectors in {
+        "sparse": sparse_vectors(),
+        "messages": message_vectors(),
+        "arithmetic": arithmetic_vectors(),
+        "hashes": hash_vectors(),
+    }.items():
+        lines = [json.dumps(vector, separators=(",", ":")) for vector in vectors]
+        text = "[\n" + ",\n".join(lines) + "\n]\n"  # A line a vector: a diff names what changed.
+        (folder / f"{name}.json").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
