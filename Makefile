@@ -14,6 +14,8 @@ PARTS = $(BIN)/python -m localfleet.parts --quiet
 STUBS := .cache/stubs/rp2 .cache/stubs/esp32
 LOCK = .cache/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
+# It carries the compose specification's schema, against which a test holds docker-compose.yml.
+TOOLS = check-jsonschema>=0.33
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast lint format client lock clean
@@ -37,13 +39,14 @@ test-fast: ## Run the tests that need no real parts, without any set-up
 	@test -x $(BIN)/pytest || { echo "run make setup first"; exit 1; }
 	@$(BIN)/pytest -m "not real and not slow"
 
+# umqtt.simple is in the ESP32's stubs only, hence the second path.
 lint: $(READY) $(STUBS) ## Check style and types, the boards' code against each board's stubs
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/mypy
 	@for stubs in $(STUBS); do \
 		MYPYPATH=$$stubs $(BIN)/mypy --config-file tools/board.ini --custom-typeshed-dir $$stubs \
-			micropython_client/tinymetafed || exit 1; \
+			micropython_client/tinymetafed micropython_client/examples/boot.py || exit 1; \
 	done
 
 format: $(READY) ## Format the code
@@ -53,9 +56,11 @@ format: $(READY) ## Format the code
 client: $(READY) ## Compile the boards' package for each architecture into build/client/
 	@$(BIN)/python micropython_client/build.py
 
-lock: $(READY) ## Choose the newest versions anew: requirements.lock and tools/stubs-*.lock
+lock: $(READY) ## Choose the newest versions anew: requirements*.lock and tools/stubs-*.lock
 	@$(BIN)/python -m pip install -qq --upgrade --target .cache/uv uv
-	@$(LOCK) --upgrade --all-extras --output-file requirements.lock pyproject.toml
+	@echo "$(TOOLS)" | \
+		$(LOCK) --upgrade --all-extras --output-file requirements-dev.lock pyproject.toml -
+	@$(LOCK) --upgrade --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
 	@for board in rp2 esp32; do \
 		echo "micropython-$$board-stubs==1.29.*" | \
 			$(LOCK) --upgrade --no-annotate --output-file tools/stubs-$$board.lock -; \
@@ -65,7 +70,7 @@ clean: ## Remove all that make made
 	@rm -rf build .cache *.egg-info .pytest_cache .hypothesis
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
-$(READY): requirements.lock pyproject.toml tools/setup.sh
+$(READY): requirements-dev.lock pyproject.toml tools/setup.sh
 	@tools/setup.sh $(PYTHON)
 	@touch $@
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make .cache/venv from requirements.lock, with the project in it: tools/setup.sh [PYTHON]
+# Make .cache/venv from requirements-dev.lock, with the project in it: tools/setup.sh [PYTHON]
 #
 # It always starts afresh, so that what an interrupted run or an older lock left behind is gone.
 # pip's own settings on this machine (mirror, proxy, certificates) stay in force.
@@ -29,10 +29,10 @@ else
     "$venv/bin/python" "$wheel/pip" install -qq --no-index "$wheel"
 fi
 
-say "installing $(grep -c '^[a-z].*==' requirements.lock) packages from requirements.lock"
+say "installing $(grep -c '^[a-z].*==' requirements-dev.lock) packages from requirements-dev.lock"
 "$venv/bin/python" -m pip install -qq --no-compile --require-hashes \
-    --only-binary :all: --requirement requirements.lock ||
-    fail "pip could not install requirements.lock (above): is the package index within reach?"
+    --only-binary :all: --requirement requirements-dev.lock ||
+    fail "pip could not install requirements-dev.lock (above): is the package index within reach?"
 # In compat mode the project's folder itself is importable, and so is a package added tomorrow.
 "$venv/bin/python" -m pip install -qq --no-deps --no-build-isolation \
     --config-settings editable_mode=compat --editable . ||

@@ -7,6 +7,8 @@
     Client("config.json").run(samples())
 """
 
+import sys
+
 from tinymetafed.errors import ConfigError, MessageError, ModelError, TinyMetaFedError
 
 __all__ = ["Client", "ConfigError", "MessageError", "ModelError", "TinyMetaFedError"]
@@ -18,4 +20,6 @@ def __getattr__(name):
         from tinymetafed import client
 
         return client.VERSION if name == "__version__" else client.Client
-    raise AttributeError(name)
+    # `from tinymetafed import kernels` asks here before it looks for a module of that name.
+    __import__("tinymetafed." + name)
+    return sys.modules["tinymetafed." + name]

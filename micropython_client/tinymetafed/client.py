@@ -165,7 +165,7 @@ class Client:
         facts = {
             "state": state,
             "client": VERSION,
-            "firmware": ".".join(str(part) for part in sys.implementation[1][:3]),
+            "firmware": ".".join(str(part) for part in sys.implementation.version[:3]),
             "platform": sys.platform,
             "heap_free": gc.mem_free(),
         }
@@ -293,7 +293,7 @@ class Client:
             query_loss,
             self._link.bytes_up,
             self._link.bytes_down,
-            time.ticks_diff(time.ticks_ms(), start),
+            time.ticks_diff(time.ticks_ms(), start) & 0x3FFFFFFF,
             gc.mem_free(),
         )
         nonce = int.from_bytes(os.urandom(4), "big")

@@ -72,8 +72,8 @@ class Link(MQTTClient):
         self._raw = None
         self._past = [0, 0]
         self.is_up = False
-        self._heard = 0
-        self._spoke = 0
+        self._heard = time.ticks_ms()
+        self._spoke = time.ticks_ms()
 
     @property
     def bytes_up(self):
