@@ -14,8 +14,6 @@ PARTS = $(BIN)/python -m localfleet.parts --quiet
 STUBS := .cache/stubs/rp2 .cache/stubs/esp32
 LOCK = .cache/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
-# It carries the compose specification's schema, against which a test holds docker-compose.yml.
-TOOLS = check-jsonschema>=0.33
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast lint format client lock clean
@@ -45,7 +43,7 @@ lint: $(READY) $(STUBS) ## Check style and types, the boards' code against each 
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/mypy
 	@for stubs in $(STUBS); do \
-		MYPYPATH=$$stubs $(BIN)/mypy --config-file tools/board.ini --custom-typeshed-dir $$stubs \
+		MYPYPATH=$$stubs:.cache/stubs/esp32 $(BIN)/mypy --config-file tools/board.ini --custom-typeshed-dir $$stubs \
 			micropython_client/tinymetafed micropython_client/examples/boot.py || exit 1; \
 	done
 
@@ -58,8 +56,7 @@ client: $(READY) ## Compile the boards' package for each architecture into build
 
 lock: $(READY) ## Choose the newest versions anew: requirements*.lock and tools/stubs-*.lock
 	@$(BIN)/python -m pip install -qq --upgrade --target .cache/uv uv
-	@echo "$(TOOLS)" | \
-		$(LOCK) --upgrade --all-extras --output-file requirements-dev.lock pyproject.toml -
+	@$(LOCK) --upgrade --all-extras --output-file requirements-dev.lock pyproject.toml
 	@$(LOCK) --upgrade --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
 	@for board in rp2 esp32; do \
 		echo "micropython-$$board-stubs==1.29.*" | \

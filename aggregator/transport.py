@@ -23,11 +23,14 @@ log = logging.getLogger(__name__)
 KEEPALIVE: Final = 30
 CONNECT_SECONDS: Final = 1.0
 """For one attempt; a stop may have to wait for it."""
+ANSWER_SECONDS: Final = 5.0
+"""From the connection to the broker's word that it accepts us."""
 BACKOFF_FIRST: Final = 0.5
 BACKOFF_MOST: Final = 15.0
 GROUP: Final = 1000
 """Most messages that one exchange hands out."""
 FLUSH_SECONDS: Final = 0.5
+NO_BROKER: Final = "answers, but not as an MQTT broker does: is --broker right?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class Transport:
         self._said = ""
         self._backoff = BACKOFF_FIRST
         self._next_attempt = time.monotonic()
+        self._answer_by = 0.0
         self._refused = False
         self._client = Client(
             CallbackAPIVersion.VERSION2,
@@ -91,7 +95,11 @@ class Transport:
 
         Also connects, as often as it takes, and keeps the connection alive.
         """
-        if self._client.socket() is None and time.monotonic() >= self._next_attempt:
+        silent = not self.connected and time.monotonic() > self._answer_by
+        if self._client.socket() is not None and silent:
+            self._say(logging.WARNING, f"{self._broker} {NO_BROKER}")
+            self._connect()  # Drops the silent connection first.
+        elif self._client.socket() is None and time.monotonic() >= self._next_attempt:
             self._connect()
         if self._client.socket() is None:
             time.sleep(min(seconds, max(0.0, self._next_attempt - time.monotonic())))
@@ -140,6 +148,7 @@ class Transport:
 
     def _connect(self) -> None:
         self._refused = False
+        self._answer_by = time.monotonic() + ANSWER_SECONDS
         try:
             self._client.reconnect()
             sock = self._client.socket()
@@ -190,10 +199,7 @@ class Transport:
                 f"aggregator serve this fleet?",
             )
         elif not self._refused:
-            self._say(
-                logging.WARNING,
-                f"{self._broker} answers, but not as an MQTT broker does: is --broker right?",
-            )
+            self._say(logging.WARNING, f"{self._broker} {NO_BROKER}")
         self.connected = False
         self._retry_later()
 

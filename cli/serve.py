@@ -22,8 +22,8 @@ def _flag(name: str) -> Any:  # noqa: ANN401 - what typer wants in Annotated
     field = Settings.model_fields[name]
     flag = f"--{name.replace('_', '-')}"
     default = field.get_default()  # Shown where it says something.
-    shown = str(default) if isinstance(default, str | tuple | Path) else False
-    return typer.Option(flag, help=field.description, show_default=shown)
+    shown = f" Default: {default}." if isinstance(default, str | tuple | Path) else ""
+    return typer.Option(flag, help=f"{field.description}{shown}", show_default=False)
 
 
 def serve(  # noqa: PLR0913 - one argument a setting

@@ -131,6 +131,11 @@ class Source:
     remedy: str
 
     @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"{self.package}'s source"
+
+    @property
     def folder(self) -> Path:
         """Where it is unpacked; what exists is complete."""
         return CACHE / "debian" / f"{self.package}-source-{SUITE}"
@@ -157,7 +162,7 @@ def fetch(bundles: list[Bundle], sources: Iterable[Source] = ()) -> None:
             shutil.rmtree(debs)
             bundle.finish(temporary)
     for source in sources:
-        _announce(f"{source.package}'s source")
+        _announce(source.name)
         with unpacked_once(source.folder) as temporary:
             command = ["source", "--download-only", "--tar-only", source.package]
             _apt_run([*apt_get, *command], temporary)

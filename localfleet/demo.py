@@ -1,10 +1,12 @@
 """The demo: a whole fleet of real parts on this machine learns the paper's sine task."""
 
+import contextlib
+import fcntl
 import json
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -83,8 +85,28 @@ def run(
 
     Raises:
         PartsError: a program is missing; says how to get it.
-        ProcessError: a program ended by itself, or nothing happened for two minutes.
+        ProcessError: a program ended by itself, nothing happened for two minutes, or another demo
+            is running.
     """
+    with _alone():
+        return _run(boards, rounds, show)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Keep another demo from taking the folder away under this one."""
+    FOLDER.parent.mkdir(parents=True, exist_ok=True)
+    with (FOLDER.parent / "demo.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ProcessError(f"another demo is writing to {FOLDER}; wait for it") from error
+        yield
+
+
+def _run(
+    boards: int, rounds: int, show: Callable[[Progress], None]
+) -> tuple[Summary, list[RoundFacts]]:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     spec_file = FOLDER / "spec.toml"

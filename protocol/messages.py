@@ -202,9 +202,9 @@ class Update(Message):
     query_loss: int = _integer()
     """The same of the query samples: the fleet's validation."""
     bytes_up: int = _integer()
-    """Bytes of topics and payloads that this board has sent since it started."""
+    """MQTT bytes that this board has sent since it started."""
     bytes_down: int = _integer()
-    """Bytes of topics and payloads that it has received."""
+    """MQTT bytes that it has received."""
     milliseconds: int = _integer()
     """From the first support sample to the encoded update."""
     heap_free: int = _integer()

@@ -34,28 +34,34 @@ def play(spec: Spec, samples: Samples, cohorts: list[set[str]]) -> list[NDArray[
     for round_, cohort in enumerate(cohorts):
         total = PartialSum(spec.global_count)
         for board in sorted(cohort):
-            total.changes += _update(spec, model, board, round_, samples[board][round_])
+            engine = train(spec, model.published, board, round_, samples[board][round_])
+            total.changes += _update(spec, model, engine)
             total.weight += 1
         model.advance(total, cosine_step(spec.rounds, round_))
         versions.append(model.published.copy())
     return versions
 
 
-def _update(
+def train(
     spec: Spec,
-    model: GlobalModel,
+    published: NDArray[np.int16],
     board: str,
     round_: int,
     samples: list[tuple[list[float], list[float]]],
-) -> NDArray[np.int64]:
-    """The changes that a board's update says, dense."""
+) -> Engine:
+    """A board's network after a round."""
     engine = Engine(spec, 1)
-    engine.load(model.published, local=False)
+    engine.load(published, local=False)
     engine.load(spec.local_start(), local=True)
     engine.seed([fixed.fnv1a(f"{spec.fleet}/{board}/{round_}")])
     for i, (x, y) in enumerate(samples):
         words = [fixed.to_activation(np.array([values])) for values in (x, y)]
         engine.step(*words, local=i < spec.training.support)
+    return engine
+
+
+def _update(spec: Spec, model: GlobalModel, engine: Engine) -> NDArray[np.int64]:
+    """The changes that a trained board's update says, dense."""
     changes = engine.flat(local=False)[0] - model.published
     chosen = sparse.top_indices(changes, spec.plan.top)
     indices, values = sparse.decode(sparse.encode(changes, chosen, spec.tensors), spec.tensors)

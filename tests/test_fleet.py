@@ -20,11 +20,12 @@ from paho.mqtt.enums import CallbackAPIVersion
 from localfleet import processes
 from localfleet.processes import Program
 from localfleet.watcher import Progress, Watcher
+from protocol.fixed import ACTIVATION_BITS, to_activation
 from protocol.messages import Update
 from protocol.spec import Spec
 from protocol.topics import Topics
 from tests.conftest import Broker
-from tests.oracle import Samples, draw_samples, play
+from tests.oracle import Samples, draw_samples, play, train
 
 pytestmark = pytest.mark.real
 
@@ -167,6 +168,25 @@ def test_a_fleet_comes_to_what_the_oracle_computes(fleet: Fleet) -> None:
     assert progress["refused"] == {}
     assert fleet.cohorts() == everyone(fleet.spec.rounds.count)
     fleet.assert_equals_oracle()
+
+
+def test_a_board_predicts_between_rounds_and_without_a_broker(fleet: Fleet) -> None:
+    """What it answers is what the network as it trained it last says."""
+    fleet.start()
+    with Watcher(fleet.broker.port, fleet.topics) as watcher:
+        fleet.wait_until_done(watcher)
+    fleet.broker.program.kill()
+    last = fleet.spec.rounds.count - 1
+    published = np.frombuffer(fleet.versions()[last - 1], np.int16)
+    for name in ("board-a", "board-b"):
+        engine = train(fleet.spec, published, name, last, fleet.samples[name][last])
+        (answer,) = engine.forward(to_activation(np.array([[0.5]])))[-1][0, :1]
+        prediction = fleet.folder / name / "prediction"
+        prediction.unlink()
+        ends = time.monotonic() + PATIENCE
+        while not prediction.exists():
+            assert time.monotonic() < ends, f"{name} has stopped predicting"
+        assert float(prediction.read_text()) == answer / 2**ACTIVATION_BITS
 
 
 def test_a_board_killed_in_mid_round_is_not_waited_for_and_comes_back(fleet: Fleet) -> None:

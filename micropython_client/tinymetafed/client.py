@@ -94,22 +94,25 @@ class Client:
         self._writer = None
         self._round = None  # the open one
         self._trained = None  # number of the round that this board last learned in
+        self._has_learned = False  # in any round of this plan
         self._is_stale = False  # the round in training is over
         self._update = None  # encoded, and not yet journaled
         self._resend = _RESEND
 
-    def run(self, source):
+    def run(self, source, idle=None):
         """Take part until the source of samples ends.
 
         Args:
             source: an iterator of (x, y), where each is a number or a sequence of numbers; or a
                 function that gets a round's number and returns such an iterator, for data that
                 change from round to round.
+            idle: a function that is called again and again between rounds, with or without a
+                connection, once this board has learned in one: the place to predict.
         """
         try:
             while True:
                 try:
-                    self._turn(source)
+                    self._turn(source, idle)
                 except (OSError, MQTTException) as error:
                     self._lose(error)
         except StopIteration:
@@ -134,15 +137,15 @@ class Client:
         answer = self._network.predict()
         return answer[0] if len(answer) == 1 else answer
 
-    def _turn(self, source):
+    def _turn(self, source, idle):
         if not self._link.is_up:
-            self._connect()
+            self._connect(idle)
         elif self._new_plan:
             self._adopt()
         elif self._update:
             self._send()
         elif not self._is_asked():
-            self._link.poll(_IDLE)
+            self._link.poll(0 if self._can_idle(idle) else _IDLE)
         elif self._model.version != self._round.version:
             self._fetch()
         else:
@@ -150,10 +153,21 @@ class Client:
 
     # --- The connection
 
-    def _connect(self):
+    def _can_idle(self, idle):
+        """Call idle, if there is one and this board has learned; whether it was called."""
+        if idle is None or not self._has_learned:
+            return False
+        idle()
+        return True
+
+    def _connect(self, idle):
         # Boards that lost one broker together must not return as one.
         longest = min(_RECONNECT << min(self._failures, 16), _RECONNECT_MOST)
-        time.sleep_ms(getrandbits(16) * longest >> 16)
+        wait = getrandbits(16) * longest >> 16
+        start = time.ticks_ms()
+        while time.ticks_diff(time.ticks_ms(), start) < wait:
+            if not self._can_idle(idle):
+                time.sleep_ms(10)
         self._link.open()
         for topic in self._handlers:
             self._link.subscribe(topic, 1)
@@ -162,6 +176,7 @@ class Client:
         self._failures = 0
 
     def _report(self, state, reason=None):
+        gc.collect()
         facts = {
             "state": state,
             "client": VERSION,
@@ -238,6 +253,7 @@ class Client:
         plan = self._new_plan
         self._new_plan = self._plan = self._trained = self._update = None
         self._network = self._model = self._codec = self._writer = None
+        self._has_learned = False
         try:
             network = Network(plan)
             tensors = network.tensors
@@ -286,6 +302,7 @@ class Client:
         query_loss = self._learn(samples, plan.query, _GLOBAL)
         if self._is_stale:
             return
+        gc.collect()  # else heap_free would say when the last collection was
         facts = (
             plan.support,
             plan.query,
@@ -301,6 +318,7 @@ class Client:
         end = self._codec.encode(network.theta, network.base, plan.top, self._writer.out, begin)
         self._update = self._writer.end(end)
         self._trained = number
+        self._has_learned = True
 
     def _learn(self, samples, count, local):
         """Learn from so many samples on one side, or until the round is over; the sum of losses.

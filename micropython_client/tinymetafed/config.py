@@ -25,7 +25,10 @@ def load(source):
     if isinstance(source, str):
         try:
             with open(source) as file:
-                given = json.load(file)
+                text = file.read().strip()
+            if not text.endswith("}"):  # MicroPython's parser takes an object without its end
+                raise ValueError
+            given = json.loads(text)
         except OSError:
             raise ConfigError("%s: cannot be read; put it beside main.py" % source)
         except ValueError:
@@ -43,7 +46,7 @@ def load(source):
         value = given.get(name, default)
         if value is None:
             raise ConfigError("configuration: %r is missing: %s" % (name, meaning))
-        if not isinstance(value, kind):
+        if not isinstance(value, kind) or isinstance(value, bool):
             raise ConfigError("configuration: %r must be %s: %s" % (name, kind.__name__, meaning))
         settings[name] = value
     settings["host"], settings["port"] = _address(settings["broker"])
@@ -59,9 +62,10 @@ def _address(broker):
     scheme, _, rest = broker.rpartition("://")
     host, _, port = rest.partition(":")
     port = port or "1883"
-    if scheme not in ("", "mqtt") or not host or not port.isdigit():
+    is_port = port.isdigit() and 1 <= int(port) <= 65535
+    if scheme not in ("", "mqtt") or not host or "/" in host or not is_port:
         raise ConfigError(
-            "configuration: 'broker' must be mqtt://HOST:PORT or HOST, not %r" % broker
+            "configuration: 'broker' must be mqtt://HOST:PORT, HOST:PORT or HOST, not %r" % broker
         )
     return host, int(port)
 
