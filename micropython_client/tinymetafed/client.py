@@ -308,6 +308,7 @@ class Client:
             plan.query,
             support_loss,
             query_loss,
+            network.told,
             self._link.bytes_up,
             self._link.bytes_down,
             time.ticks_diff(time.ticks_ms(), start) & 0x3FFFFFFF,
@@ -326,7 +327,7 @@ class Client:
         Nothing here or below allocates; what the source of samples allocates is its own.
         """
         network = self._network
-        network.loss[0] = 0
+        network.begin_phase()
         while count and not self._is_stale:
             x, y = next(samples)
             try:
@@ -337,7 +338,7 @@ class Client:
                 network.step(local)
                 count -= 1
             self._listen()
-        return network.loss[0]
+        return network.loss
 
     def _skip(self, error):
         if self.skipped == 0:

@@ -77,7 +77,12 @@ def cross_entropy(z: ptr32, y: ptr32, error: ptr32, t: ptr32):
         c = 1298 * f >> 14
         c = (7579 - c) * f >> 14
         c = (22665 - c) * f >> 14
-        c = (32768 - c) >> (v >> 14)
+        c = 32768 - c
+        v >>= 14
+        if v < 16:
+            c >>= v
+        else:
+            c = 0
         error[i] = c
         total += c
         i += 1

@@ -1,8 +1,8 @@
 """A network that learns one sample at a time, partly its own and partly the fleet's.
 
 Parameters are words in two flat arrays, phi (local) and theta (global); a layer is a view into one
-of them, a row of weights an output, the bias last. All memory is taken in the constructor. Each
-phase of training is a program: a flat list of kernel calls.
+of them, a row of weights an output, the bias last. All memory is taken in the constructor. A phase
+of training is a program: a flat list of kernel calls, each with four arrays.
 """
 
 import gc
@@ -10,108 +10,155 @@ from array import array
 
 from micropython import const
 
-from tinymetafed import channelwise, kernels, losses
+from tinymetafed import kernels, losses
 from tinymetafed.errors import ModelError
+from tinymetafed.layers import Layer, Shape, words
+from tinymetafed.samples import Label, Values
 
-try:  # On a Cortex-M the three kernels are there in assembler, with the same results.
-    from tinymetafed import thumb as fast
-except ImportError:
-    fast = kernels
-
-_SUMS = const(0)
-_DEPTHWISE = const(1)
-_POOL = const(2)
 _LOCAL = const(1)
-_RELU = const(2)
 _CROSS_ENTROPY = const(1)
 _ONE = const(512)
-_SLOTS = const(32)
 _SEED_STEP = const(0x2545F491)
-_NUMBERS = (int, float)
+_STATE = const(16)  # of a layer's table
+_LOSS = const(1)  # of the tally
+_TOLD = const(2)
 
 
-def _words(count):
-    return array("i", bytes(4 * count))
+def _set_word(words, i, value):
+    """Store an unsigned 32-bit number in an array of signed words."""
+    value &= 0xFFFFFFFF
+    words[i] = value if value < 0x80000000 else value - 0x100000000
 
 
-def _ceil_log2(n):
-    bits = 0
-    while 1 << bits < n:
-        bits += 1
-    return bits
+def bytes_needed(plan):
+    """Bytes of heap that a Network for this plan takes, but for the objects themselves."""
+    shapes = [Shape(entry) for entry in plan.layers]
+    # A sample takes room twice: as it came, and as activations.
+    return sum(shape.bytes_needed for shape in shapes) + 8 * shapes[0].inputs
 
 
-class _Layer:
-    """A layer in its place: sizes, weights, table for the kernels, and what lies around it."""
+class Network:
+    """The network of a plan (messages.Plan).
 
-    def __init__(self, entry, plan, below):
-        self.kind, height, width, channels, outputs, kernel, stride, flags, self.limit = entry
-        rows = (height - kernel) // stride + 1
-        columns = (width - kernel) // stride + 1
-        self.local = flags & _LOCAL
-        self.relu = flags & _RELU
-        segment = kernel * (channels if self.kind == _SUMS else 1)
-        row_size = 0 if self.kind == _POOL else kernel * segment + 1
-        self.size = outputs * row_size
-        self.inputs = height * width * channels
-        self.outputs = rows * columns * outputs
-        self.below = below
-        words = memoryview(_words(2 * self.outputs))
-        self.above = words[: self.outputs]
-        self.error = words[self.outputs :]
-        self.weights = self.above  # of a layer that has none; its kernels do not look
-        if self.kind == _SUMS:
-            dot_shift = _ceil_log2(kernel * (segment + 7 >> 3) + 1)
-            length = segment
-        else:
-            dot_shift = _ceil_log2(kernel + 1)
-            length = channels
-        overlap = -(-kernel // stride)
-        error_shift = _ceil_log2((outputs if self.kind == _SUMS else 1) * overlap * overlap)
-        if self.kind == _POOL:
-            dot_shift = 2 * _ceil_log2(kernel)
-            error_shift = 12  # shares are rounded already
-        self.table = array(
-            "i",
-            (
-                rows,
-                columns,
-                outputs,
-                kernel,
-                length,
-                4 * width * channels,
-                4 * stride * channels,
-                4 * stride * width * channels,
-                dot_shift,
-                12 - dot_shift,
-                0 if self.relu else -8191,
-                error_shift,
-                below.relu if below else 0,
-                plan.clip,
-                plan.rate_local if self.local else plan.rate_global,
-                13 if plan.loss == _CROSS_ENTROPY else 10,
-                0,
-                self.inputs,
-                4 * row_size,
-            )
-            + (0,) * 13,
+    Raises:
+        ModelError: it does not fit into the free heap; with the numbers.
+    """
+
+    def __init__(self, plan):
+        gc.collect()
+        need = bytes_needed(plan)
+        free = gc.mem_free()
+        if need > free:
+            raise ModelError("the model needs %d bytes, but only %d are free" % (need, free))
+        self._seed = plan.seed
+        self._draws = words(1)
+        self._layers = []
+        below = None
+        for entry in plan.layers:
+            below = Layer(entry, plan, below)
+            self._layers.append(below)
+        self.outputs = below.outputs
+        self.phi = self._share(_LOCAL)
+        self.theta = self._share(0)
+        # The fleet's weights as published: int16, little endian.
+        self.base = bytearray(2 * len(self.theta))
+        self.tensors = array(
+            "i", [layer.size for layer in self._layers if layer.size and not layer.local]
         )
+        inputs = self._layers[0].inputs
+        floats = array("f", bytes(4 * max(inputs, self.outputs)))
+        self._x = Values("x", words(inputs), inputs, floats)
+        if plan.loss == _CROSS_ENTROPY:
+            self._y = Label(self.outputs)
+            derive = losses.cross_entropy
+        else:
+            self._y = Values("y", words(self.outputs), self.outputs, floats)
+            derive = losses.squared_error
+        # Outputs, sum of losses, classes told right, largest error.
+        self.tally = array("i", (self.outputs, 0, 0, plan.clip))
+        self._forward = []
+        a = self._x.words
+        for layer in self._layers:
+            self._forward.append(layer.forward(a))
+            a = layer.above
+        learn = (derive, below.above, self._y.words, below.error, self.tally)
+        self._programs = [self._forward + [learn] + self._backward(side) for side in (0, _LOCAL)]
 
-    def forward(self, a):
-        """The call that computes this layer's activations."""
-        function = (fast.forward, channelwise.depthwise, channelwise.pool)[self.kind]
-        return (function, self.weights, a, self.above, self.table)
+    def _share(self, local):
+        """One array for all local or all global parameters, and each layer's view into it."""
+        mine = [layer for layer in self._layers if layer.size and layer.local == local]
+        flat = words(sum(layer.size for layer in mine))
+        whole = memoryview(flat)
+        start = 0
+        for layer in mine:
+            layer.weights = whole[start : start + layer.size]
+            start += layer.size
+        return flat
 
-    def back(self):
-        """The calls that carry this layer's errors to the layer below."""
-        function = (fast.carry_back, channelwise.depthwise_back, channelwise.pool_back)[self.kind]
-        below = self.below
-        return [
-            (function, self.weights, self.error, below.error, self.table),
-            (fast.settle, self.weights, below.above, below.error, self.table),
-        ]
+    def _backward(self, local):
+        """The calls that carry errors down to the lowest layer that learns, and let layers learn."""
+        first = 0
+        while not (self._layers[first].size and self._layers[first].local == local):
+            first += 1
+        calls = []
+        for i in range(len(self._layers) - 1, first - 1, -1):
+            layer = self._layers[i]
+            if i > first:
+                calls += layer.back()
+            if layer.size and layer.local == local:
+                calls.append(layer.update(self._layers[i - 1].above if i else self._x.words))
+        return calls
 
-    def update(self, a):
-        """The call that lets this layer's weights learn."""
-        function = (fast.update, channelwise.depthwise_update)[self.kind]
-        return (function, self.weights, a, self.error, self.table)
+    def begin(self, seed):
+        """Start a round: theta from base, phi from its seeded start, rounding from seed."""
+        kernels.load(self.theta, self.base, len(self.theta))
+        _set_word(self._draws, 0, self._seed)
+        for layer in self._layers:
+            seed += _SEED_STEP
+            _set_word(layer.table, _STATE, seed)
+            if layer.size and layer.local:
+                kernels.draw(layer.weights, layer.size, layer.limit, self._draws)
+
+    def begin_phase(self):
+        """Start the sums of a phase anew."""
+        self.tally[_LOSS] = 0
+        self.tally[_TOLD] = 0
+
+    @property
+    def loss(self):
+        """The losses of this phase's samples, each before it was learned from, summed."""
+        return self.tally[_LOSS]
+
+    @property
+    def told(self):
+        """Samples of this phase whose class had the largest output before they were learned from."""
+        return self.tally[_TOLD]
+
+    def read(self, x, y=None):
+        """Take in a sample: a number where there is one value, else a sequence of numbers.
+
+        An array("i") is taken as activations, 1/512 each. A class is an integer from 0 up.
+
+        Raises:
+            ModelError: it has the wrong length or a value that is not finite, or there is no such
+                class.
+            TypeError: it is not numbers.
+        """
+        self._x.read(x)
+        if y is not None:
+            self._y.read(y)
+
+    def step(self, local):
+        """Learn from the sample at hand on one side, local (1) or global (0).
+
+        Its loss before the step is added to the phase's.
+        """
+        for function, a, b, c, d in self._programs[local]:
+            function(a, b, c, d)
+
+    def predict(self):
+        """The outputs for the sample at hand, as floats."""
+        for function, a, b, c, d in self._forward:
+            function(a, b, c, d)
+        above = self._layers[-1].above
+        return [above[i] / _ONE for i in range(self.outputs)]

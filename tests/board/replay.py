@@ -18,13 +18,14 @@ def replay(case):
     network = Network(plan)
     network.base[:] = struct.pack("<%dh" % len(case["base"]), *case["base"])
     network.begin(case["seed"])
-    losses = []
+    losses, told = [], []
     for local, phase in ((1, "support"), (0, "query")):
-        network.loss[0] = 0
+        network.begin_phase()
         for x, y in case[phase]:
             network.read(x, y)
             network.step(local)
-        losses.append(network.loss[0])
+        losses.append(network.loss)
+        told.append(network.told)
     codec = sparse.Codec(network.tensors)
     size = sparse.block_size(plan.top, len(network.theta), len(network.tensors))
     out = bytearray(size + 5)
@@ -39,6 +40,7 @@ def replay(case):
         "phi": list(network.phi),
         "theta": theta,
         "losses": losses,
+        "told": told,
         "block": hexlify(block).decode(),
         "applied": list(struct.unpack("<%dh" % len(case["base"]), network.base)),
         "prediction": network.predict(),
