@@ -71,6 +71,48 @@ def load(theta: ptr32, base: ptr16, count: int):
 
 
 @micropython.viper
+def copy(source: ptr32, target: ptr32, count: int):
+    """Copy words."""
+    while count:
+        target[0] = source[0]
+        source = ptr32(uint(source) + 4)
+        target = ptr32(uint(target) + 4)
+        count -= 1
+
+
+@micropython.viper
+def read_counts(counts: ptr8, words: ptr32, count: int, scale: ptr32):
+    """Convert 16-bit integers, at any address, to activations, rounded and saturated.
+
+    scale: mantissa (15 bits), shift, offset, 1 where the integers are signed.
+    """
+    mantissa = scale[0]
+    shift = scale[1]
+    while count:
+        v = counts[0] | counts[1] << 8
+        if scale[3]:
+            v = (v ^ 0x8000) - 0x8000
+        v -= scale[2]
+        if _WIDE:
+            v = (v << 32) >> 32
+        if v > 32767:
+            v = 32767
+        elif v < 0 - 32768:
+            v = 0 - 32768
+        v = v * mantissa
+        if shift > 0:
+            v = (v + (1 << shift >> 1)) >> shift
+        if v > _ACTIVATION_MAX:
+            v = _ACTIVATION_MAX
+        elif v < 0 - _ACTIVATION_MAX:
+            v = 0 - _ACTIVATION_MAX
+        words[0] = v
+        words = ptr32(uint(words) + 4)
+        counts = ptr8(uint(counts) + 2)
+        count -= 1
+
+
+@micropython.viper
 def read_floats(bits: ptr32, words: ptr32, count: int) -> int:
     """Convert float32 values, given by their bits, to activations.
 
@@ -100,62 +142,63 @@ def read_floats(bits: ptr32, words: ptr32, count: int) -> int:
 @micropython.viper
 def forward(w: ptr32, a: ptr32, z: ptr32, t: ptr32):
     """One layer's activations z from those below it, a."""
+    first = int(w)
+    line = int(a)
     shift = t[_DOT_SHIFT]
     down = t[_DOWN]
     half = 1 << down >> 1
-    line = int(a)
+    least = t[_LEAST]
+    if _WIDE:
+        least = (least << 32) >> 32
     rows = t[_ROWS]
     while rows:
         pixel = line
         columns = t[_COLUMNS]
         while columns:
-            v = w
+            w = ptr32(first)
             outputs = t[_OUTPUTS]
             while outputs:
                 segment = pixel
                 segments = t[_SEGMENTS]
                 total = 0
                 while segments:
-                    p = ptr32(segment)
+                    a = ptr32(segment)
                     n = t[_LENGTH] >> 3
                     while n:
                         s = (
-                            v[0] * p[0]
-                            + v[1] * p[1]
-                            + v[2] * p[2]
-                            + v[3] * p[3]
-                            + v[4] * p[4]
-                            + v[5] * p[5]
-                            + v[6] * p[6]
-                            + v[7] * p[7]
+                            w[0] * a[0]
+                            + w[1] * a[1]
+                            + w[2] * a[2]
+                            + w[3] * a[3]
+                            + w[4] * a[4]
+                            + w[5] * a[5]
+                            + w[6] * a[6]
+                            + w[7] * a[7]
                         )
                         if _WIDE:
                             s = (s << 32) >> 32
                         total += s >> shift
-                        v = ptr32(uint(v) + 32)
-                        p = ptr32(uint(p) + 32)
+                        w = ptr32(uint(w) + 32)
+                        a = ptr32(uint(a) + 32)
                         n -= 1
                     n = t[_LENGTH] & 7
                     if n:
                         s = 0
                         while n:
-                            s += v[0] * p[0]
-                            v = ptr32(uint(v) + 4)
-                            p = ptr32(uint(p) + 4)
+                            s += w[0] * a[0]
+                            w = ptr32(uint(w) + 4)
+                            a = ptr32(uint(a) + 4)
                             n -= 1
                         if _WIDE:
                             s = (s << 32) >> 32
                         total += s >> shift
                     segment += t[_LINE]
                     segments -= 1
-                s = v[0] << 9
+                s = w[0] << 9
                 if _WIDE:
                     s = (s << 32) >> 32
-                v = ptr32(uint(v) + 4)
+                w = ptr32(uint(w) + 4)
                 total = (total + (s >> shift) + half) >> down
-                least = t[_LEAST]
-                if _WIDE:
-                    least = (least << 32) >> 32
                 if total > _ACTIVATION_MAX:
                     total = _ACTIVATION_MAX
                 elif total < least:
@@ -170,8 +213,13 @@ def forward(w: ptr32, a: ptr32, z: ptr32, t: ptr32):
 
 
 @micropython.viper
-def carry_back(w: ptr32, error: ptr32, below: ptr32, t: ptr32):
-    """Sum into below what each error above a layer means for what lies below it."""
+def carry_back(w: ptr32, p: ptr32, below: ptr32, t: ptr32):
+    """Sum into below what each error above a layer means for what lies below it.
+
+    p: the errors, and then the values below that a window covers.
+    """
+    first = int(w)
+    error = p
     p = below
     n = t[_INPUTS]
     while n:
@@ -185,7 +233,7 @@ def carry_back(w: ptr32, error: ptr32, below: ptr32, t: ptr32):
         pixel = line
         columns = t[_COLUMNS]
         while columns:
-            v = w
+            w = ptr32(first)
             outputs = t[_OUTPUTS]
             while outputs:
                 e = error[0]
@@ -199,32 +247,32 @@ def carry_back(w: ptr32, error: ptr32, below: ptr32, t: ptr32):
                         n = t[_LENGTH] >> 2
                         while n:
                             if _WIDE:
-                                p[0] += ((e * v[0]) << 32) >> 32 >> shift
-                                p[1] += ((e * v[1]) << 32) >> 32 >> shift
-                                p[2] += ((e * v[2]) << 32) >> 32 >> shift
-                                p[3] += ((e * v[3]) << 32) >> 32 >> shift
+                                p[0] = p[0] + ((w[0] * e << 32) >> 32 >> shift)
+                                p[1] = p[1] + ((w[1] * e << 32) >> 32 >> shift)
+                                p[2] = p[2] + ((w[2] * e << 32) >> 32 >> shift)
+                                p[3] = p[3] + ((w[3] * e << 32) >> 32 >> shift)
                             else:
-                                p[0] += (e * v[0]) >> shift
-                                p[1] += (e * v[1]) >> shift
-                                p[2] += (e * v[2]) >> shift
-                                p[3] += (e * v[3]) >> shift
-                            v = ptr32(uint(v) + 16)
+                                p[0] = p[0] + (w[0] * e >> shift)
+                                p[1] = p[1] + (w[1] * e >> shift)
+                                p[2] = p[2] + (w[2] * e >> shift)
+                                p[3] = p[3] + (w[3] * e >> shift)
+                            w = ptr32(uint(w) + 16)
                             p = ptr32(uint(p) + 16)
                             n -= 1
                         n = t[_LENGTH] & 3
                         while n:
-                            s = e * v[0]
+                            s = w[0] * e
                             if _WIDE:
                                 s = (s << 32) >> 32
-                            p[0] += s >> shift
-                            v = ptr32(uint(v) + 4)
+                            p[0] = p[0] + (s >> shift)
+                            w = ptr32(uint(w) + 4)
                             p = ptr32(uint(p) + 4)
                             n -= 1
                         segment += t[_LINE]
                         segments -= 1
-                    v = ptr32(uint(v) + 4)
+                    w = ptr32(uint(w) + 4)
                 else:
-                    v = ptr32(uint(v) + t[_ROW_BYTES])
+                    w = ptr32(uint(w) + t[_ROW_BYTES])
                 error = ptr32(uint(error) + 4)
                 outputs -= 1
             pixel += t[_STEP]
@@ -264,16 +312,17 @@ def settle(_: ptr32, a: ptr32, below: ptr32, t: ptr32):
 @micropython.viper
 def update(w: ptr32, a: ptr32, error: ptr32, t: ptr32):
     """One step on a layer's weights, with stochastic rounding: a draw for each output's row."""
+    first = int(w)
+    line = int(a)
     rate = t[_RATE]
     down = t[_RATE_DOWN]
     state = t[_STATE]
-    line = int(a)
     rows = t[_ROWS]
     while rows:
         pixel = line
         columns = t[_COLUMNS]
         while columns:
-            v = w
+            w = ptr32(first)
             outputs = t[_OUTPUTS]
             while outputs:
                 state = state * 1664525 + 1013904223
@@ -289,40 +338,67 @@ def update(w: ptr32, a: ptr32, error: ptr32, t: ptr32):
                 if g:
                     segment = pixel
                     segments = t[_SEGMENTS]
-                    n = t[_LENGTH]
                     while segments:
-                        p = ptr32(segment)
+                        a = ptr32(segment)
+                        n = t[_LENGTH] >> 2
                         while n:
-                            s = g * p[0] + dither
+                            if _WIDE:
+                                w[0] = w[0] - ((a[0] * g + dither << 32) >> 45)
+                                w[1] = w[1] - ((a[1] * g + dither << 32) >> 45)
+                                w[2] = w[2] - ((a[2] * g + dither << 32) >> 45)
+                                w[3] = w[3] - ((a[3] * g + dither << 32) >> 45)
+                            else:
+                                w[0] = w[0] - (a[0] * g + dither >> 13)
+                                w[1] = w[1] - (a[1] * g + dither >> 13)
+                                w[2] = w[2] - (a[2] * g + dither >> 13)
+                                w[3] = w[3] - (a[3] * g + dither >> 13)
+                            # In range, each sum is from 0 to 65535.
+                            s = w[0] + 32768 | w[1] + 32768 | w[2] + 32768 | w[3] + 32768
+                            if s >> 16:
+                                c = 4
+                                while c:
+                                    c -= 1
+                                    s = w[c]
+                                    if _WIDE:
+                                        s = (s << 32) >> 32
+                                    if s > 32767:
+                                        s = 32767
+                                    elif s < 0 - 32768:
+                                        s = 0 - 32768
+                                    w[c] = s
+                            w = ptr32(uint(w) + 16)
+                            a = ptr32(uint(a) + 16)
+                            n -= 1
+                        n = t[_LENGTH] & 3
+                        while n:
+                            s = a[0] * g + dither
                             if _WIDE:
                                 s = (s << 32) >> 32
-                            s = v[0] - (s >> 13)
-                            if (s + 32768) & 0x3FFF0000:
-                                if _WIDE:
-                                    s = (s << 32) >> 32
-                                if s > 32767:
-                                    s = 32767
-                                elif s < 0 - 32768:
-                                    s = 0 - 32768
-                            v[0] = s
-                            v = ptr32(uint(v) + 4)
-                            p = ptr32(uint(p) + 4)
+                            s = w[0] - (s >> 13)
+                            if _WIDE:
+                                s = (s << 32) >> 32
+                            if s > 32767:
+                                s = 32767
+                            elif s < 0 - 32768:
+                                s = 0 - 32768
+                            w[0] = s
+                            w = ptr32(uint(w) + 4)
+                            a = ptr32(uint(a) + 4)
                             n -= 1
                         segment += t[_LINE]
-                        n = t[_LENGTH]
                         segments -= 1
                     s = (g << 9) + dither
-                    s = v[0] - (s >> 13)
+                    s = w[0] - (s >> 13)
                     if _WIDE:
                         s = (s << 32) >> 32
                     if s > 32767:
                         s = 32767
                     elif s < 0 - 32768:
                         s = 0 - 32768
-                    v[0] = s
-                    v = ptr32(uint(v) + 4)
+                    w[0] = s
+                    w = ptr32(uint(w) + 4)
                 else:
-                    v = ptr32(uint(v) + t[_ROW_BYTES])
+                    w = ptr32(uint(w) + t[_ROW_BYTES])
                 error = ptr32(uint(error) + 4)
                 outputs -= 1
             pixel += t[_STEP]

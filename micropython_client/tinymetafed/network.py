@@ -8,6 +8,8 @@ of training is a program: a flat list of kernel calls, each with four arrays.
 import gc
 from array import array
 
+import micropython
+
 from micropython import const
 
 from tinymetafed import kernels, losses
@@ -66,14 +68,17 @@ class Network:
             "i", [layer.size for layer in self._layers if layer.size and not layer.local]
         )
         inputs = self._layers[0].inputs
-        floats = array("f", bytes(4 * max(inputs, self.outputs)))
-        self._x = Values("x", words(inputs), inputs, floats)
+        self._floats = array("f", bytes(4 * max(inputs, self.outputs, 2)))
+        self._sample = words(inputs + self.outputs)
+        sample = memoryview(self._sample)
+        self._x = Values("x", sample[:inputs], self._floats)
+        self._y = Values("y", sample[inputs:], self._floats)
+        derive = losses.squared_error
         if plan.loss == _CROSS_ENTROPY:
             self._y = Label(self.outputs)
             derive = losses.cross_entropy
-        else:
-            self._y = Values("y", words(self.outputs), self.outputs, floats)
-            derive = losses.squared_error
+        # As long as x and y are one number each, they are read in one go.
+        self._are_numbers = inputs == self.outputs == 1 and plan.loss != _CROSS_ENTROPY
         # Outputs, sum of losses, classes told right, largest error.
         self.tally = array("i", (self.outputs, 0, 0, plan.clip))
         self._forward = []
@@ -134,20 +139,33 @@ class Network:
         """Samples of this phase whose class had the largest output before they were learned from."""
         return self.tally[_TOLD]
 
+    @micropython.native
     def read(self, x, y=None):
         """Take in a sample: a number where there is one value, else a sequence of numbers.
 
-        An array("i") is taken as activations, 1/512 each. A class is an integer from 0 up.
+        x may also be samples.Activations. A class is an integer from 0 up.
 
         Raises:
             ModelError: it has the wrong length or a value that is not finite, or there is no such
                 class.
             TypeError: it is not numbers.
         """
+        if self._are_numbers and y is not None:
+            floats = self._floats
+            try:
+                floats[0] = x
+                floats[1] = y
+            except TypeError:
+                self._are_numbers = False
+            else:
+                if kernels.read_floats(floats, self._sample, 2) >= 0:
+                    raise ModelError("x or y is not a finite number")
+                return
         self._x.read(x)
         if y is not None:
             self._y.read(y)
 
+    @micropython.native
     def step(self, local):
         """Learn from the sample at hand on one side, local (1) or global (0).
 

@@ -1,22 +1,80 @@
-"""What a sensor gives, turned into what the network takes."""
+"""What a sensor gives, turned into what the network takes: activations, words of 1/512."""
 
 from array import array
+
+import micropython
+from micropython import const
 
 from tinymetafed import kernels
 from tinymetafed.errors import ModelError
 from tinymetafed.layers import words
 
 _NUMBERS = (int, float)
+_ACTIVATION_BITS = const(9)
+_SCALE_MOST = const(15)
+
+
+class Activations:
+    """A sample that is in the network's format already; what comes next overwrites it."""
+
+    def __init__(self, count):
+        self.words = words(count)
+
+
+class Counts(Activations):
+    """Integers of a converter or a microphone as activations: (count - offset) * scale.
+
+    Args:
+        count: how many make a sample.
+        scale: what one count is worth, above 0 and at most 16.
+        offset: the count that stands for zero.
+        is_signed: whether arrays of 16-bit counts hold negative ones, array("h") not array("H").
+
+    Raises:
+        ModelError: the scale is out of its range.
+    """
+
+    def __init__(self, count, scale, offset=0, is_signed=True):
+        super().__init__(count)
+        if not 0 < scale <= 16:
+            raise ModelError("scale must be above 0 and at most 16, not %s" % scale)
+        # scale = mantissa / 2**shift with a mantissa of 15 bits: the product holds 31.
+        shift = -_ACTIVATION_BITS
+        while scale * (1 << (shift + 1 + _ACTIVATION_BITS)) < 1 << _SCALE_MOST:
+            shift += 1
+        mantissa = int(scale * (1 << (shift + _ACTIVATION_BITS)) + 0.5)
+        self._table = array("i", (mantissa, shift, offset, 1 if is_signed else 0))
+
+    def read(self, counts):
+        """These counts as a sample; itself, to be yielded.
+
+        Args:
+            counts: an array of 16-bit integers, or another buffer of them such as a bytearray.
+
+        Raises:
+            ModelError: there are not as many as a sample has.
+        """
+        if len(bytes(counts)) != 2 * len(self.words):
+            raise ModelError(
+                "%d bytes; a sample is %d counts of 16 bits" % (len(bytes(counts)), len(self.words))
+            )
+        kernels.read_counts(counts, self.words, len(self.words), self._table)
+        return self
 
 
 class Label:
-    """Takes in a class."""
+    """Takes in a class, an integer from 0 up."""
 
     def __init__(self, classes):
         self._classes = classes
         self.words = words(1)
 
     def read(self, label):
+        """Take it in.
+
+        Raises:
+            ModelError: there is no such class.
+        """
         if not isinstance(label, int):
             raise ModelError("y must be a class, an integer from 0 to %d" % (self._classes - 1))
         if not 0 <= label < self._classes:
@@ -25,31 +83,39 @@ class Label:
 
 
 class Values:
-    """Turns the values of x, or of y, into activations.
+    """Takes in the values of x, or of y.
 
     Args:
         name: what messages call it.
         words: where the activations go.
-        count: how many values it takes.
         floats: a scratch array("f") for as many values.
     """
 
-    def __init__(self, name, words, count, floats):
+    def __init__(self, name, words, floats):
         self._name = name
         self.words = words
-        self._count = count
+        self._count = len(words)
         self._scratch = floats
         self._known = None  # the array("f") that was read last
 
+    @micropython.native
     def read(self, values):
-        """Take in values; allocates nothing for existing numbers, or for an array("f") again."""
+        """Take in values; allocates nothing for existing numbers, or for an array("f") again.
+
+        Raises:
+            ModelError: the wrong number of values, or one that is not finite.
+            TypeError: something else than numbers.
+        """
+        if isinstance(values, Activations):
+            if len(values.words) != self._count:
+                self._refuse(len(values.words))
+            kernels.copy(values.words, self.words, self._count)
+            return
         floats = self._scratch
         if self._count == 1 and isinstance(values, _NUMBERS):
             floats[0] = values
         elif len(values) != self._count:
-            raise ModelError(
-                "%s has %d values; the model takes %d" % (self._name, len(values), self._count)
-            )
+            self._refuse(len(values))
         elif values is self._known or self._is_floats(values):
             self._known = floats = values
         else:
@@ -60,6 +126,9 @@ class Values:
         bad = kernels.read_floats(floats, self.words, self._count)
         if bad >= 0:
             raise ModelError("%s[%d] is not a finite number" % (self._name, bad))
+
+    def _refuse(self, count):
+        raise ModelError("%s has %d values; the model takes %d" % (self._name, count, self._count))
 
     def _is_floats(self, values):
         """Whether this is an array("f"): each float taken out of it would be a new object."""
