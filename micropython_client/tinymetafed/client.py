@@ -19,7 +19,7 @@ from tinymetafed import config, link, messages, sparse
 from tinymetafed.cohort import fnv1a, ticket
 from tinymetafed.errors import MessageError, ModelError
 from tinymetafed.model import Model
-from tinymetafed.network import Network
+from tinymetafed.network import Network, bytes_needed
 
 VERSION = "0.1.0"
 _LOCAL = const(1)
@@ -133,8 +133,7 @@ class Client:
         """
         if self._network is None:
             raise ModelError("no model yet: it comes with the first round")
-        self._network.read(x)
-        answer = self._network.predict()
+        answer = self._network.predict(x)
         return answer[0] if len(answer) == 1 else answer
 
     def _turn(self, source, idle):
@@ -254,6 +253,9 @@ class Client:
         self._new_plan = self._plan = self._trained = self._update = None
         self._network = self._model = self._codec = self._writer = None
         self._has_learned = False
+        need = bytes_needed(plan)
+        gc.collect()
+        _say("the model takes %d bytes of heap; %d are free" % (need, gc.mem_free()))
         try:
             network = Network(plan)
             tensors = network.tensors
@@ -298,8 +300,15 @@ class Client:
         start = time.ticks_ms()
         self._is_stale = False
         network.begin(fnv1a("%s/%s/%d" % (self.fleet, self.board, number)))
-        support_loss = self._learn(samples, plan.support, _LOCAL)
-        query_loss = self._learn(samples, plan.query, _GLOBAL)
+        try:
+            support_loss = self._learn(samples, plan.support, _LOCAL)
+            query_loss = self._learn(samples, plan.query, _GLOBAL)
+        except StopIteration:
+            if not callable(source):
+                raise
+            _say("round %d: its samples ended early; this board sits it out" % number)
+            self._trained = number
+            return
         if self._is_stale:
             return
         gc.collect()  # else heap_free would say when the last collection was
@@ -329,11 +338,11 @@ class Client:
         network = self._network
         network.begin_phase()
         while count and not self._is_stale:
-            x, y = next(samples)
             try:
+                x, y = next(samples)
                 network.read(x, y)
-            except (ModelError, TypeError) as error:
-                self._skip(error)
+            except (ModelError, TypeError, ValueError, OSError) as error:
+                self._skip(error)  # also None for a sample, and a sensor that fails
             else:
                 network.step(local)
                 count -= 1

@@ -140,7 +140,7 @@ class Network:
         return self.tally[_TOLD]
 
     @micropython.native
-    def read(self, x, y=None):
+    def read(self, x, y):
         """Take in a sample: a number where there is one value, else a sequence of numbers.
 
         x may also be samples.Activations. A class is an integer from 0 up.
@@ -150,7 +150,7 @@ class Network:
                 class.
             TypeError: it is not numbers.
         """
-        if self._are_numbers and y is not None:
+        if self._are_numbers:
             floats = self._floats
             try:
                 floats[0] = x
@@ -162,8 +162,7 @@ class Network:
                     raise ModelError("x or y is not a finite number")
                 return
         self._x.read(x)
-        if y is not None:
-            self._y.read(y)
+        self._y.read(y)
 
     @micropython.native
     def step(self, local):
@@ -174,8 +173,13 @@ class Network:
         for function, a, b, c, d in self._programs[local]:
             function(a, b, c, d)
 
-    def predict(self):
-        """The outputs for the sample at hand, as floats."""
+    def predict(self, x):
+        """The outputs for x, as floats.
+
+        Raises:
+            ModelError, TypeError: as read does.
+        """
+        self._x.read(x)
         for function, a, b, c, d in self._forward:
             function(a, b, c, d)
         above = self._layers[-1].above

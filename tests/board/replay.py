@@ -35,7 +35,6 @@ def replay(case):
         raise ValueError("encoding changed the parameters")
     block = bytes(out[5:end])
     codec.apply(block, network.base)
-    network.read(case["query"][0][0])
     return {
         "phi": list(network.phi),
         "theta": theta,
@@ -43,7 +42,7 @@ def replay(case):
         "told": told,
         "block": hexlify(block).decode(),
         "applied": list(struct.unpack("<%dh" % len(case["base"]), network.base)),
-        "prediction": network.predict(),
+        "prediction": network.predict(case["query"][0][0]),
     }
 
 

@@ -34,16 +34,15 @@ static mp_obj_t forward(size_t n_args, const mp_obj_t *args) {
                 int32_t total = 0;
                 for (int k = t[SEGMENTS]; k; k--, segment += t[LINE] >> 2) {
                     const int32_t *p = segment;
-                    int left = t[LENGTH];
-                    while (left > 0) {
-                        int group = left < 8 ? left : 8;
-                        int32_t sum = 0;
-                        for (const int32_t *end = v + group; v < end;) {
-                            sum += *v++ * *p++;
-                        }
-                        total += sum >> shift;
-                        left -= group;
+                    for (int n = t[LENGTH] >> 3; n; n--, v += 8, p += 8) {
+                        total += (v[0] * p[0] + v[1] * p[1] + v[2] * p[2] + v[3] * p[3] +
+                                  v[4] * p[4] + v[5] * p[5] + v[6] * p[6] + v[7] * p[7]) >> shift;
                     }
+                    int32_t sum = 0;
+                    for (int n = t[LENGTH] & 7; n; n--) {
+                        sum += *v++ * *p++;
+                    }
+                    total += sum >> shift;
                 }
                 total += (*v++ << 9) >> shift;
                 *z++ = clip((total + half) >> down, t[LEAST], 8191);
