@@ -9,7 +9,7 @@ The emulated board counts instructions exactly, so a run gives the same figures 
 
 Writes `build/bench/board.json`: `kernels[name][variant]` in instructions per multiply-accumulate
 (256 elements), `step[spec][variant]` in instructions per sample of a round, `heap_peak[spec]` in
-bytes, with code, network and update; what the benchmark itself holds is taken off.
+bytes: all that is in use at the end of a round, with code, network, sample and update.
 """
 
 from __future__ import annotations
@@ -103,7 +103,9 @@ def measure() -> dict[str, Any]:
             step[name][variant] = result["step"]
         if any(proof != proofs[0] for proof in proofs):
             raise LocalFleetError(f"{name}: the variants learned different weights: {proofs}")
-        (heap,) = run("asm_thumb", "heap.py", case)
+        (heap,) = run("asm_thumb", "heap.py", case["plan"])
+        if heap["taken"]:
+            raise LocalFleetError(f"{name}: training took {heap['taken']} bytes of heap")
         heap_peak[name] = heap["peak"]
     return {"kernels": kernels, "step": step, "heap_peak": heap_peak}
 

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from protocol import fixed
+from protocol import fixed, memory
 from protocol.errors import SpecError
 from protocol.layers import Kind, LayerShape
 from protocol.messages import LOSSES, U32, Plan
@@ -235,6 +235,9 @@ class Spec(_Part):
 
     fleet: Name = Field(description="The fleet's name: a level of every topic.")
     seed: int = Field(default=1, ge=0, le=U32, description="Starts every generator of the fleet.")
+    heap: int = Field(
+        default=memory.BOARD, ge=1, description="Bytes of heap of the fleet's smallest board."
+    )
     model: Model
     training: Training
     rounds: Rounds
@@ -253,6 +256,19 @@ class Spec(_Part):
                     f"32 bits; keep the product below 2048"
                 )
                 raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _fits_a_board(self) -> Self:
+        needed = memory.needed(self)
+        if sum(needed.values()) > self.heap:
+            parts = ", ".join(f"{name} {size:,}" for name, size in needed.items())
+            msg = (
+                f"a board needs {sum(needed.values()):,} bytes of heap ({parts}), but the smallest "
+                f"has {self.heap:,}: take fewer channels or larger strides, or set heap if all "
+                f"boards have more"
+            )
+            raise ValueError(msg)
         return self
 
     @property

@@ -42,6 +42,7 @@ def make_spec(  # noqa: PLR0913 - a spec has as many
     settings = {
         "fleet": "replay",
         "seed": seed,
+        "heap": 2**31,  # Networks of any size are compared.
         "model": {
             "inputs": inputs,
             "loss": loss,
