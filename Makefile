@@ -17,11 +17,11 @@ LOCK = .cache/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format client lock clean
+.PHONY: help setup demo test test-fast bench-board lint format client lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) ## Install all that is needed into .cache/ and show what was found
 	@$(BIN)/python -m localfleet.parts
@@ -38,6 +38,10 @@ test: client ## Run every test
 test-fast: ## Run the tests that need no real parts, without any set-up
 	@test -x $(BIN)/pytest || { echo "run make setup first"; exit 1; }
 	@$(BIN)/pytest -m "not real and not slow"
+
+bench-board: client ## Count a Cortex-M0's instructions: kernels and training, beside C
+	@$(EMULATOR)
+	@$(BIN)/python -m benchmarks.board
 
 # umqtt.simple is in the ESP32's stubs only, hence the second path.
 lint: $(READY) $(STUBS) ## Check style and types, the boards' code against each board's stubs

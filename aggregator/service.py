@@ -168,7 +168,8 @@ class Service:
         total, self._ingest.total = self._ingest.total, PartialSum(self._spec.global_count)
         step = cosine_step(self._spec.rounds, closed.round)
         delta = self._model.advance(total, step).pack()
-        support_loss, loss = total.losses(1 if self._is_classifier else self._spec.layers[-1].outputs)
+        outputs = 1 if self._is_classifier else self._spec.layers[-1].outputs
+        support_loss, loss = total.losses(outputs)
         facts = RoundFacts(
             round=closed.round,
             loss=loss,

@@ -1,18 +1,18 @@
 """The arithmetic that a board and the host agree on, bit for bit.
 
 Every number is a 32-bit word that holds a fixed-point value. The formats are chosen so that no
-product and no sum in the three kernels can leave 32 bits, whatever the data, for every network that
-a spec allows:
+product and no sum in the kernels can leave 32 bits, whatever the data, for every network that a
+spec allows:
 
-==========  =============  ========  =================  ===========================================
-quantity    fraction bits  range     largest magnitude  where
-==========  =============  ========  =================  ===========================================
-weight      12             +-8       2**15              parameters, on the board and on the wire
-activation  9              +-16      2**13 - 1          samples, hidden values, predictions, labels
-error       11 (14)        +-16 (2)  2**15 - 1          derivative of the loss by a sum; cross-entropy
-step        16             +-2       2**17 - 1          error times rate: clips the gradient
-loss        12             0..2**19  2**31 - 1          sum over the samples of a phase
-==========  =============  ========  =================  ===========================================
+==========  =============  ========  ===========  =================================================
+quantity    fraction bits  range     largest      where
+==========  =============  ========  ===========  =================================================
+weight      12             +-8       2**15        parameters, on the board and on the wire
+activation  9              +-16      2**13 - 1    samples, hidden values, predictions, labels
+error       11 (14)        +-16 (2)  2**15 - 1    derivative of the loss by a sum (cross-entropy)
+step        16             +-2       2**17 - 1    error times rate: clips the gradient
+loss        12             0..2**19  2**31 - 1    sum over the samples of a phase
+==========  =============  ========  ===========  =================================================
 
 * dot: products are summed in groups of :data:`GROUP`; ``2**15 * (2**13 - 1) * 8 < 2**31``. Each
   group's sum is shifted right by the layer's ``dot_shift`` before it joins the total, so the total
@@ -72,7 +72,7 @@ Words = NDArray[np.int64]
 
 def to_error(value: float, loss: str) -> int:
     """A derivative of a loss in error format, saturated."""
-    return min(ERROR_MAX, round(value * 2 ** ERROR_BITS[loss]))
+    return min(ERROR_MAX, round(value * (1 << ERROR_BITS[loss])))
 
 
 def fnv1a(text: str) -> int:

@@ -101,7 +101,7 @@ def replay(spec: Spec, case: Case) -> dict[str, Any]:
     engine.seed([case["seed"]])
     losses, told = [], []
     for local, phase in ((True, "support"), (False, "query")):
-        steps = [engine.step(_words(x), _label(spec, y), local=local) for x, y in case[phase]]
+        steps = [engine.step(_words(x), _label(y), local=local) for x, y in case[phase]]
         losses.append(sum(int(loss[0]) for loss, _ in steps))
         told.append(sum(int(right[0]) for _, right in steps))
     theta = engine.flat(local=False)[0]
@@ -122,7 +122,7 @@ def replay(spec: Spec, case: Case) -> dict[str, Any]:
     }
 
 
-def _label(spec: Spec, y: list[float] | int) -> fixed.Words:
+def _label(y: list[float] | int) -> fixed.Words:
     """One board's label: values as activations, or a class; shape (1, values)."""
     return _words(y) if isinstance(y, list) else np.array([[y]])
 

@@ -1,6 +1,7 @@
 """Runs on a board: the same training in plain Python with floats, as one writes it without viper.
 
-Prints a JSON line with the instructions of the mean sample. Usage: micropython bytecode.py CASE.json
+Instructions per multiply-accumulate and of the mean sample; JSON lines on stdout. Usage:
+micropython bytecode.py CASE.json
 """
 
 import gc
@@ -10,6 +11,9 @@ import sys
 from array import array
 
 import icount
+
+ELEMENTS = 128
+OUTPUTS = 8
 
 
 class Layer:
@@ -133,8 +137,32 @@ class Network:
                         below[i] = 0.0
 
 
+def kernels():
+    """As step.py measures them; rows of 64 and 128 are long enough, for this takes its time."""
+    took = []
+    for inputs in (ELEMENTS, ELEMENTS // 2):
+        entry = [0, 1, 1, inputs, OUTPUTS, 1, 1, 0, 512]
+        layer = Layer(entry, {"rate_local": 9000, "rate_global": 9000})
+        a = array("f", [(i * 53 % 1999 - 999) / 512 for i in range(inputs)])
+        below = array("f", [0.0] * inputs)
+        error = array("f", [1.5] * OUTPUTS)
+        row = []
+        for function, arguments in (
+            (layer.forward, (a,)),
+            (layer.backward, (error, a, below, False)),
+            (layer.backward, (error, a, None, True)),
+        ):
+            gc.collect()
+            row.append(icount.measure(function, *arguments))
+        took.append(row)
+    names = ("forward", "carry_back", "update")
+    macs = ELEMENTS // 2 * OUTPUTS
+    return {names[i]: (took[0][i] - took[1][i]) / macs for i in range(3)}
+
+
 with open(sys.argv[1]) as file:
     case = json.load(file)
+print(json.dumps({"kernels": kernels()}))
 network = Network(case["plan"])
 total = samples = 0
 for local, phase in ((1, "support"), (0, "query")):

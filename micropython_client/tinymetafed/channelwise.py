@@ -110,6 +110,7 @@ def pool_back(_: ptr32, error: ptr32, below: ptr32, t: ptr32):
         line += t[_JUMP]
         rows -= 1
 
+
 @micropython.viper
 def depthwise(w: ptr32, a: ptr32, z: ptr32, t: ptr32):
     """One layer's activations z from those below it, a; a row of weights a channel."""

@@ -84,10 +84,11 @@ def copy(source: ptr32, target: ptr32, count: int):
 def read_counts(counts: ptr8, words: ptr32, count: int, scale: ptr32):
     """Convert 16-bit integers, at any address, to activations, rounded and saturated.
 
-    scale: mantissa (15 bits), shift, offset, 1 where the integers are signed.
+    scale: mantissa (14 bits), shift (0 to 30), offset, 1 where the integers are signed.
     """
     mantissa = scale[0]
     shift = scale[1]
+    half = 1 << shift >> 1
     while count:
         v = counts[0] | counts[1] << 8
         if scale[3]:
@@ -95,13 +96,11 @@ def read_counts(counts: ptr8, words: ptr32, count: int, scale: ptr32):
         v -= scale[2]
         if _WIDE:
             v = (v << 32) >> 32
-        if v > 32767:
-            v = 32767
-        elif v < 0 - 32768:
-            v = 0 - 32768
-        v = v * mantissa
-        if shift > 0:
-            v = (v + (1 << shift >> 1)) >> shift
+        if v > 65535:
+            v = 65535
+        elif v < 0 - 65535:
+            v = 0 - 65535
+        v = (v * mantissa + half) >> shift
         if v > _ACTIVATION_MAX:
             v = _ACTIVATION_MAX
         elif v < 0 - _ACTIVATION_MAX:

@@ -1,15 +1,15 @@
-"""A layer of a network in its place: the host's ``protocol/layers.py`` says what the numbers mean."""
+"""A layer in its place; the host's ``protocol/layers.py`` says what the numbers mean."""
 
 from array import array
 
 from micropython import const
 
-from tinymetafed import channelwise, kernels
+from tinymetafed import channelwise
 
-try:  # On a Cortex-M the three kernels are there in assembler, with the same results.
+try:  # On a Cortex-M the kernels are there in assembler, with the same results.
     from tinymetafed import thumb as fast
 except ImportError:
-    fast = kernels
+    from tinymetafed import kernels as fast  # type: ignore[no-redef]
 
 _SUMS = const(0)
 _DEPTHWISE = const(1)
@@ -18,6 +18,9 @@ _LOCAL = const(1)
 _RELU = const(2)
 _CROSS_ENTROPY = const(1)
 _SLOTS = const(32)
+_WEIGHT_BITS = const(12)
+_STRIDE_MOST = const(255)
+_LIMIT_MOST = const(32768)
 
 
 def words(count):
@@ -49,22 +52,43 @@ class Shape:
         self.size = self.filters * self.row_size
 
     @property
+    def dot_shift(self):
+        """Bits by which a group's sum is shifted; of a pool, by which a window's is."""
+        if self.kind == _POOL:
+            return 2 * ceil_log2(self.kernel)
+        return ceil_log2(self.kernel * (self.segment + 7 >> 3) + 1)
+
+    @property
+    def error_shift(self):
+        """Bits by which a product is shifted before it joins an error below."""
+        overlap = -(-self.kernel // self.stride)
+        return ceil_log2((self.filters if self.kind == _SUMS else 1) * overlap * overlap)
+
+    @property
     def bytes_needed(self):
         """Bytes of heap for weights, activations, errors and table."""
         weights = self.size * (4 if self.local else 6)  # words; and int16 as published
         return weights + 8 * self.outputs + 4 * _SLOTS
 
     def fits_on(self, outputs):
-        """Whether the kernels can run it on top of so many values."""
+        """Whether the kernels can run it on top of so many values: they look at nothing else."""
         return (
             self.kind <= _POOL
             and self.inputs == outputs
-            and self.rows > 0
-            and self.columns > 0
+            and self.inputs > 0
             and self.filters > 0
             and (self.kind == _SUMS or self.filters == self.channels)
-            and (self.kind != _POOL or self.kernel in (2, 4))
+            and (self.kind != _POOL or (self.kernel in (2, 4) and self.stride == self.kernel))
+            and self.limit <= _LIMIT_MOST
+            and self.dot_shift <= _WEIGHT_BITS
+            and self.error_shift < _WEIGHT_BITS
         )
+
+
+def windows_fit(entry):
+    """Whether a layer of a plan has windows inside its input, so that there is a Shape of it."""
+    height, width, kernel, stride = entry[1], entry[2], entry[5], entry[6]
+    return 0 < kernel <= min(height, width) and 0 < stride <= _STRIDE_MOST
 
 
 class Layer(Shape):
@@ -82,18 +106,7 @@ class Layer(Shape):
         self.above = words(self.outputs)
         self.error = words(self.outputs)
         self.weights = self.above  # of a layer that has none; its kernels do not look
-        if self.kind == _SUMS:
-            length = self.segment
-            dot_shift = ceil_log2(self.kernel * (length + 7 >> 3) + 1)
-        else:
-            length = self.channels
-            dot_shift = ceil_log2(self.kernel + 1)
-        overlap = -(-self.kernel // self.stride)
-        meet = (self.filters if self.kind == _SUMS else 1) * overlap * overlap
-        error_shift = ceil_log2(meet)
-        if self.kind == _POOL:
-            dot_shift = 2 * ceil_log2(self.kernel)
-            error_shift = 12  # a share is rounded already
+        dot_shift = self.dot_shift
         line = 4 * self.width * self.channels
         self.table = array(
             "i",
@@ -102,14 +115,15 @@ class Layer(Shape):
                 self.columns,
                 self.filters,
                 self.kernel,
-                length,
+                self.segment if self.kind == _SUMS else self.channels,
                 line,
                 4 * self.stride * self.channels,
                 self.stride * line,
                 dot_shift,
-                12 - dot_shift,
+                _WEIGHT_BITS - dot_shift,
                 0 if self.relu else -8191,
-                error_shift,
+                # The share of a pool's error is rounded already.
+                _WEIGHT_BITS if self.kind == _POOL else self.error_shift,
                 1 if below and below.relu else 0,
                 plan.clip,
                 plan.rate_local if self.local else plan.rate_global,

@@ -1,4 +1,7 @@
-"""What is minimised: the derivative by the network's outputs, in viper. For _WIDE see kernels.py."""
+"""What is minimised: the derivative by the network's outputs, in viper.
+
+For _WIDE see kernels.py.
+"""
 
 import micropython
 from micropython import const

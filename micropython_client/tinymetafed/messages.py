@@ -9,11 +9,13 @@ from collections import namedtuple
 from micropython import const
 
 from tinymetafed.errors import MessageError
-from tinymetafed.layers import Shape
+from tinymetafed.layers import Shape, windows_fit
 
 _FORMAT = const(1)
 _DEPTH = const(3)
 _RATE_MOST = const(32768)
+_ERROR_MOST = const(32767)
+_TOP_MOST = const(65535)
 
 # A letter a field: u unsigned integer, s string, b byte string, a array.
 Plan = namedtuple(
@@ -122,6 +124,10 @@ def unpack_plan(data):
     plan = _unpack(Plan, _PLAN, data)
     if plan.rate_local > _RATE_MOST or plan.rate_global > _RATE_MOST:
         raise MessageError("plan: a learning rate is above 1")
+    if plan.loss > 1 or plan.clip > _ERROR_MOST or plan.top > _TOP_MOST or plan.feedback > 1:
+        raise MessageError("plan: a number is out of its range")
+    if plan.value_bits not in (4, 8, 16):
+        raise MessageError("plan: values have 4, 8 or 16 bits")
     # The kernels trust the sizes, and a round needs both sides.
     sides = 0
     below = None
@@ -131,7 +137,7 @@ def unpack_plan(data):
         for number in entry:
             if not isinstance(number, int):
                 raise MessageError("plan: a layer is nine integers")
-        if entry[6] == 0 or entry[5] > entry[1] or entry[5] > entry[2]:
+        if not windows_fit(entry):
             raise MessageError("plan: a layer's windows do not fit into its input")
         shape = Shape(entry)
         if not shape.fits_on(shape.inputs if below is None else below):

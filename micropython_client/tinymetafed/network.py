@@ -9,7 +9,6 @@ import gc
 from array import array
 
 import micropython
-
 from micropython import const
 
 from tinymetafed import kernels, losses
@@ -59,7 +58,8 @@ class Network:
         for entry in plan.layers:
             below = Layer(entry, plan, below)
             self._layers.append(below)
-        self.outputs = below.outputs
+        last = self._layers[-1]
+        self.outputs = last.outputs
         self.phi = self._share(_LOCAL)
         self.theta = self._share(0)
         # The fleet's weights as published: int16, little endian.
@@ -72,7 +72,7 @@ class Network:
         self._sample = words(inputs + self.outputs)
         sample = memoryview(self._sample)
         self._x = Values("x", sample[:inputs], self._floats)
-        self._y = Values("y", sample[inputs:], self._floats)
+        self._y: "Values | Label" = Values("y", sample[inputs:], self._floats)
         derive = losses.squared_error
         if plan.loss == _CROSS_ENTROPY:
             self._y = Label(self.outputs)
@@ -86,7 +86,7 @@ class Network:
         for layer in self._layers:
             self._forward.append(layer.forward(a))
             a = layer.above
-        learn = (derive, below.above, self._y.words, below.error, self.tally)
+        learn = (derive, last.above, self._y.words, last.error, self.tally)
         self._programs = [self._forward + [learn] + self._backward(side) for side in (0, _LOCAL)]
 
     def _share(self, local):
@@ -101,7 +101,7 @@ class Network:
         return flat
 
     def _backward(self, local):
-        """The calls that carry errors down to the lowest layer that learns, and let layers learn."""
+        """The calls that carry errors down to the lowest layer that learns, and let it learn."""
         first = 0
         while not (self._layers[first].size and self._layers[first].local == local):
             first += 1
@@ -136,7 +136,7 @@ class Network:
 
     @property
     def told(self):
-        """Samples of this phase whose class had the largest output before they were learned from."""
+        """Samples of this phase whose class led the outputs before they were learned from."""
         return self.tally[_TOLD]
 
     @micropython.native

@@ -11,7 +11,8 @@ from tinymetafed.layers import words
 
 _NUMBERS = (int, float)
 _ACTIVATION_BITS = const(9)
-_SCALE_MOST = const(15)
+_MANTISSA_BITS = const(14)
+_SHIFT_MOST = const(30)
 
 
 class Activations:
@@ -27,37 +28,52 @@ class Counts(Activations):
     Args:
         count: how many make a sample.
         scale: what one count is worth, above 0 and at most 16.
-        offset: the count that stands for zero.
+        offset: the count that stands for zero; a count counts up to 65535 away from it.
         is_signed: whether arrays of 16-bit counts hold negative ones, array("h") not array("H").
 
     Raises:
-        ModelError: the scale is out of its range.
+        ModelError: the scale or the offset is out of its range.
     """
 
     def __init__(self, count, scale, offset=0, is_signed=True):
         super().__init__(count)
+        self._known = None  # the buffer that was read last, and its length
+        self._length = 0
+        if not -65536 <= offset <= 65536:
+            raise ModelError("offset must be from -65536 to 65536, not %s" % offset)
         if not 0 < scale <= 16:
             raise ModelError("scale must be above 0 and at most 16, not %s" % scale)
-        # scale = mantissa / 2**shift with a mantissa of 15 bits: the product holds 31.
-        shift = -_ACTIVATION_BITS
-        while scale * (1 << (shift + 1 + _ACTIVATION_BITS)) < 1 << _SCALE_MOST:
+        # An activation is count * mantissa / 2**shift. With a mantissa of 14 bits and a count of 17
+        # the product fits; so does the half that rounds it.
+        shift = 0
+        while shift < _SHIFT_MOST and (
+            scale * (1 << shift + 1 + _ACTIVATION_BITS) < 1 << _MANTISSA_BITS
+        ):
             shift += 1
-        mantissa = int(scale * (1 << (shift + _ACTIVATION_BITS)) + 0.5)
+        mantissa = int(scale * (1 << shift + _ACTIVATION_BITS) + 0.5)
         self._table = array("i", (mantissa, shift, offset, 1 if is_signed else 0))
 
     def read(self, counts):
         """These counts as a sample; itself, to be yielded.
+
+        Allocates nothing for the buffer that was read last.
 
         Args:
             counts: an array of 16-bit integers, or another buffer of them such as a bytearray.
 
         Raises:
             ModelError: there are not as many as a sample has.
+            TypeError: it is no buffer.
         """
-        if len(bytes(counts)) != 2 * len(self.words):
-            raise ModelError(
-                "%d bytes; a sample is %d counts of 16 bits" % (len(bytes(counts)), len(self.words))
-            )
+        if len(counts) != self._length or counts is not self._known:
+            # A copy, so only of what it does not know; of a view, for else it may be no buffer.
+            size = len(bytes(memoryview(counts)))
+            if size != 2 * len(self.words):
+                raise ModelError(
+                    "%d bytes; a sample is %d counts of 16 bits" % (size, len(self.words))
+                )
+            self._known = counts
+            self._length = len(counts)
         kernels.read_counts(counts, self.words, len(self.words), self._table)
         return self
 

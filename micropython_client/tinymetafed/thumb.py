@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Kernels in Thumb assembler, for boards with a Cortex-M: the same results as those of kernels.py.
 
 Two words are loaded at a time (ldmia), and what does not change within a segment stays in the high
