@@ -42,6 +42,15 @@ class Engine:
             plan.rate_local if layer.local else plan.rate_global for layer in spec.layers
         ]
         self._states = np.zeros((len(spec.layers), boards), np.uint64)
+        self.saturated = {"activations": 0, "errors": 0, "weights": 0}
+        """How many values were brought back into their range so far."""
+
+    loss_unit = 2.0**-fixed.LOSS_BITS
+
+    def take(self, x: NDArray[np.floating], y: NDArray[np.generic]) -> tuple[Words, Words]:
+        """Inputs and labels as :meth:`step` takes them, from real numbers or classes; any shape."""
+        labels = fixed.to_activation(y) if self.loss == "mse" else y.astype(np.int64)
+        return fixed.to_activation(x), labels
 
     def seed(self, seeds: Sequence[int]) -> None:
         """Set each board's generators for stochastic rounding, one a layer."""
@@ -72,7 +81,12 @@ class Engine:
         values = [x]
         for layer, w in zip(self.layers, self.weights, strict=True):
             grid = values[-1].reshape(self.boards, layer.height, layer.width, layer.channels)
-            above = _pool(layer, grid) if layer.kind is Kind.POOL else _sums(layer, grid, w)
+            if layer.kind is Kind.POOL:
+                above = _pool(layer, grid)
+            else:
+                sums = _sums(layer, grid, w)
+                least = 0 if layer.relu else -fixed.ACTIVATION_MAX
+                above = self._saturate(np.maximum(sums, least), fixed.ACTIVATION_MAX, "activations")
             values.append(above.reshape(self.boards, -1))
         return values
 
@@ -95,7 +109,7 @@ class Engine:
             told = np.zeros_like(loss)
         else:
             loss, error, told = _cross_entropy(values[-1], y)
-        error = np.clip(error, -self._clip, self._clip)
+        error = self._saturate(error, self._clip, "errors")
         first = min(
             i for i, layer in enumerate(self.layers) if layer.local == local and layer.parameters
         )
@@ -132,7 +146,7 @@ class Engine:
                         into += product >> shift
             down = fixed.WEIGHT_BITS - shift
             carried = (carried + (1 << down >> 1)) >> down
-        carried = np.clip(carried.reshape(self.boards, -1), -self._clip, self._clip)
+        carried = self._saturate(carried.reshape(self.boards, -1), self._clip, "errors")
         if self.layers[i - 1].relu:
             carried = np.where(below != 0, carried, 0)
         return carried
@@ -154,7 +168,14 @@ class Engine:
         for pixel in range(step.shape[1]):
             change = step[:, pixel, :, None] * windows[:, pixel] + dither[:, pixel, :, None]
             w -= change >> fixed.UPDATE_SHIFT
+            outside = (w < fixed.WEIGHT_MIN) | (w > fixed.WEIGHT_MAX)
+            self.saturated["weights"] += int(np.count_nonzero(outside))
             np.clip(w, fixed.WEIGHT_MIN, fixed.WEIGHT_MAX, out=w)
+
+    def _saturate(self, values: Words, most: int, what: str) -> Words:
+        outside = np.abs(values) > most
+        self.saturated[what] += int(np.count_nonzero(outside))
+        return np.clip(values, -most, most)
 
 
 def _window(layer: LayerShape, grid: Words, dy: int, dx: int) -> Words:
@@ -198,9 +219,7 @@ def _sums(layer: LayerShape, grid: Words, w: Words) -> Words:
             group = (windows[..., first:last] * w[:, None, :, first:last]).sum(axis=3)
             total = total + (group >> shift)
     down = fixed.WEIGHT_BITS - shift
-    total = (total + (1 << down >> 1)) >> down
-    least = 0 if layer.relu else -fixed.ACTIVATION_MAX
-    return np.clip(total, least, fixed.ACTIVATION_MAX)
+    return (total + (1 << down >> 1)) >> down
 
 
 def _pool(layer: LayerShape, grid: Words) -> Words:

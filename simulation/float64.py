@@ -14,6 +14,8 @@ from protocol import fixed
 from protocol.layers import Kind, LayerShape
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from protocol.spec import Spec
@@ -42,7 +44,16 @@ class FloatEngine:
             for layer in spec.layers
         ]
 
-    def load(self, parameters: Reals, *, local: bool) -> None:
+    loss_unit = 1.0
+
+    def take(self, x: Reals, y: NDArray[np.generic]) -> tuple[Reals, NDArray[np.generic]]:
+        """Inputs and labels as :meth:`step` takes them: as they are."""
+        return x, y
+
+    def seed(self, seeds: Sequence[int]) -> None:
+        """Nothing here is drawn."""
+
+    def load(self, parameters: NDArray[np.int16], *, local: bool) -> None:
         """Set the local or the global parameters of every board, from weight units."""
         end = 0
         for layer, w in zip(self.layers, self.weights, strict=True):
@@ -65,16 +76,21 @@ class FloatEngine:
         """Values below each layer, and those of the last; shapes (boards, values)."""
         values = [x]
         for layer, w in zip(self.layers, self.weights, strict=True):
-            windows = _windows(layer, values[-1].reshape(self.boards, layer.height, layer.width, -1))
+            windows = _windows(
+                layer, values[-1].reshape(self.boards, layer.height, layer.width, -1)
+            )
             if layer.kind is Kind.POOL:
-                z = windows.mean(axis=3)
+                z = windows.mean(axis=2)
             elif layer.kind is Kind.DEPTHWISE:
                 z = np.einsum("bpko,bok->bpo", windows, w[:, :, :-1]) + w[:, None, :, -1]
             else:
                 flat = windows.reshape(self.boards, windows.shape[1], -1)
                 z = flat @ w[:, :, :-1].transpose(0, 2, 1) + w[:, None, :, -1]
-            values.append(np.maximum(z, 0).reshape(self.boards, -1) if layer.relu
-                          else z.reshape(self.boards, -1))
+            values.append(
+                np.maximum(z, 0).reshape(self.boards, -1)
+                if layer.relu
+                else z.reshape(self.boards, -1)
+            )
         return values
 
     def step(
