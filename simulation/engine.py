@@ -7,7 +7,8 @@ leading axis runs over boards. The arithmetic is explained in :mod:`protocol.fix
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
     from protocol.fixed import Words
     from protocol.spec import Spec
+
+_AT_ONCE: Final = 2**22
+"""Products that an update forms at a time: they take 8 bytes each."""
 
 
 class Engine:
@@ -108,7 +112,7 @@ class Engine:
             loss, error = _squared_error(values[-1], y)
             told = np.zeros_like(loss)
         else:
-            loss, error, told = _cross_entropy(values[-1], y)
+            loss, error, told = cross_entropy(values[-1], y)
         error = self._saturate(error, self._clip, "errors")
         first = min(
             i for i, layer in enumerate(self.layers) if layer.local == local and layer.parameters
@@ -165,12 +169,20 @@ class Engine:
         dither = (states >> np.uint64(32 - fixed.UPDATE_SHIFT)).astype(np.int64)
         dither = dither.reshape(step.shape)
         windows = _windows(layer, below.reshape(self.boards, layer.height, layer.width, -1))
-        for pixel in range(step.shape[1]):
-            change = step[:, pixel, :, None] * windows[:, pixel] + dither[:, pixel, :, None]
-            w -= change >> fixed.UPDATE_SHIFT
-            outside = (w < fixed.WEIGHT_MIN) | (w > fixed.WEIGHT_MAX)
-            self.saturated["weights"] += int(np.count_nonzero(outside))
-            np.clip(w, fixed.WEIGHT_MIN, fixed.WEIGHT_MAX, out=w)
+        # Pixels in groups: where no weight can reach its end on the way, their order is nothing.
+        group = max(1, _AT_ONCE // w.size)
+        for first in range(0, step.shape[1], group):
+            pixels = slice(first, first + group)
+            change = step[:, pixels, :, None] * windows[:, pixels] + dither[:, pixels, :, None]
+            change >>= fixed.UPDATE_SHIFT
+            if (np.abs(w) + np.abs(change).sum(axis=1)).max() <= fixed.WEIGHT_MAX:
+                w -= change.sum(axis=1)
+            else:
+                for pixel in range(change.shape[1]):
+                    w -= change[:, pixel]
+                    outside = (w < fixed.WEIGHT_MIN) | (w > fixed.WEIGHT_MAX)
+                    self.saturated["weights"] += int(np.count_nonzero(outside))
+                    np.clip(w, fixed.WEIGHT_MIN, fixed.WEIGHT_MAX, out=w)
 
     def _saturate(self, values: Words, most: int, what: str) -> Words:
         outside = np.abs(values) > most
@@ -238,7 +250,7 @@ def _squared_error(z: Words, y: Words) -> tuple[Words, Words]:
     return loss, error
 
 
-def _cross_entropy(z: Words, classes: Words) -> tuple[Words, Words, Words]:
+def cross_entropy(z: Words, classes: Words) -> tuple[Words, Words, Words]:
     """Cross-entropy of softmax in loss format, its derivative, and whether the class leads."""
     bits = fixed.ERROR_BITS["cross_entropy"]
     distance = z.max(axis=1, keepdims=True) - z
@@ -255,10 +267,18 @@ def _cross_entropy(z: Words, classes: Words) -> tuple[Words, Words, Words]:
 
 def _next_states(states: NDArray[np.uint64], count: int) -> NDArray[np.uint64]:
     """Each generator's next ``count`` states; shape (boards, count)."""
-    after = np.empty((len(states), count), np.uint64)
-    for i in range(count):
-        states = (states * np.uint64(fixed.LCG_MULTIPLIER) + np.uint64(fixed.LCG_INCREMENT)) & (
-            np.uint64(0xFFFFFFFF)
-        )
-        after[:, i] = states
-    return after
+    multipliers, increments = _powers(count)
+    return (states[:, None] * multipliers + increments) & np.uint64(0xFFFFFFFF)
+
+
+@cache
+def _powers(count: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Multipliers and increments that lead to the generator's next ``count`` states at once."""
+    multiplier, increment = 1, 0
+    pairs = []
+    for _ in range(count):
+        multiplier = multiplier * fixed.LCG_MULTIPLIER & 0xFFFFFFFF
+        increment = (increment * fixed.LCG_MULTIPLIER + fixed.LCG_INCREMENT) & 0xFFFFFFFF
+        pairs.append((multiplier, increment))
+    multipliers, increments = np.array(pairs, np.uint64).T
+    return multipliers, increments
