@@ -9,7 +9,8 @@ The emulated board counts instructions exactly, so a run gives the same figures 
 
 Writes `build/bench/board.json`: `kernels[name][variant]` in instructions per multiply-accumulate
 of a layer with 8 outputs, `step[spec][variant]` in instructions per sample of a round,
-`heap_peak[spec]` in bytes: all that is in use at the end of a round, with code, network, sample and update.
+`heap_peak[spec]` in bytes: all that is in use at the end
+of a round, with code, network, sample and update.
 """
 
 from __future__ import annotations

@@ -52,8 +52,8 @@ STEP_MAX: Final = 2**17 - 1
 GROUP: Final = 8
 """Products summed before a shift; the kernels are unrolled by it."""
 
-MAX_INPUTS: Final = 2**15 - 1
-"""Inputs of a layer: more would need a dot shift of more than :data:`WEIGHT_BITS`."""
+MAX_INPUTS: Final = (2**12 - 1) * GROUP
+"""Inputs of a dense layer: more would need a dot shift of more than :data:`WEIGHT_BITS`."""
 MAX_OUTPUTS: Final = 2**11
 """Outputs of a layer: more would need an error shift of more than :data:`WEIGHT_BITS` - 1."""
 
@@ -129,7 +129,7 @@ def to_activation(values: NDArray[np.floating]) -> Words:
 def exp_of_minus(distances: Words) -> Words:
     """``exp(-d)`` with 15 fraction bits, for distances of 0 or more in activation format.
 
-    A power of two whose fraction is a cubic, exact at both ends; within 3 units.
+    A power of two whose fraction is a cubic, exact at both ends; within 5 units.
     """
     exponents = distances * 47274 >> 10  # times log2(e), now with 14 fraction bits
     fraction = exponents & 16383
@@ -142,7 +142,7 @@ def exp_of_minus(distances: Words) -> Words:
 def log_of(totals: Words) -> Words:
     """``log(s)`` in loss format of sums from 1 up, with 15 fraction bits; shape as given.
 
-    The binary logarithm's fraction is a cubic, exact at both ends; within 3 units of 2**-12.
+    The binary logarithm's fraction is a cubic, exact at both ends; within 5 units of 2**-12.
     """
     power = np.zeros_like(totals)
     while (large := totals >= 65536).any():

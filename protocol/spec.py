@@ -386,7 +386,7 @@ def _explain(problem: ErrorDetails, text: str, name: str) -> str:
 
 def _location(steps: tuple[int | str, ...]) -> tuple[int | str, ...]:
     """Where a setting stands in the file, which knows nothing of a union's members."""
-    if steps[0] != "model":
+    if steps[:1] != ("model",):
         return steps
     return tuple(step for at, step in enumerate(steps) if at < 2 or step not in _TAGS)
 

@@ -37,7 +37,7 @@ def test_the_hosts_code_makes_the_committed_files(tmp_path: Path) -> None:
 
 
 def test_the_files_stay_small() -> None:
-    assert sum(file.stat().st_size for file in GOLDEN.iterdir()) < 200_000
+    assert sum(file.stat().st_size for file in GOLDEN.iterdir()) < 250_000
 
 
 @pytest.mark.parametrize("vector", vectors("messages"), ids=lambda vector: vector["name"])
@@ -102,8 +102,13 @@ def test_a_board_writes_and_reads_the_same_messages(bits: Bits) -> None:
 @on_both_boards
 def test_a_board_hashes_and_converts_alike(bits: Bits) -> None:
     answers = run_board("golden.py", bits, "hashes", GOLDEN)
+    unanswered = set()
     for vector, answer in zip(vectors("hashes"), answers, strict=True):
-        assert answer == [value for _, value in vector["cases"]], vector["name"]
+        if answer is None:
+            unanswered.add(vector["name"])
+        else:
+            assert answer == [value for _, value in vector["cases"]], vector["name"]
+    assert unanswered == {"exp_of_minus", "log_of"}  # On a board they are within cross_entropy.
 
 
 @pytest.mark.real

@@ -37,6 +37,7 @@ def make_spec(  # noqa: PLR0913 - a spec has as many
     rate_local: float = 0.02,
     rate_global: float = 0.01,
     percent: float = 10,
+    clip: float = 16.0,
 ) -> Spec:
     """A spec with what a replay depends on."""
     settings = {
@@ -56,6 +57,7 @@ def make_spec(  # noqa: PLR0913 - a spec has as many
             "rate_local": rate_local,
             "rate_global": rate_global,
             "percent": percent,
+            "clip": clip,
         },
         "rounds": {"count": 1, "cohort": 1, "deadline": 1, "step_max": 1, "percent_down": 100},
     }
