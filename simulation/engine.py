@@ -49,13 +49,6 @@ class Engine:
         self.saturated = {"activations": 0, "errors": 0, "weights": 0}
         """How many values were brought back into their range so far."""
 
-    loss_unit = 2.0**-fixed.LOSS_BITS
-
-    def take(self, x: NDArray[np.floating], y: NDArray[np.generic]) -> tuple[Words, Words]:
-        """Inputs and labels as :meth:`step` takes them, from real numbers or classes; any shape."""
-        labels = fixed.to_activation(y) if self.loss == "mse" else y.astype(np.int64)
-        return fixed.to_activation(x), labels
-
     def seed(self, seeds: Sequence[int]) -> None:
         """Set each board's generators for stochastic rounding, one a layer."""
         for number in range(len(self.layers)):

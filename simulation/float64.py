@@ -1,12 +1,13 @@
 """The board's networks in float64: what fixed point is held against.
 
 The same layers, order of steps and losses as :mod:`simulation.engine`, without rounding, saturation
-or clipping. Values are real numbers, not words. A leading axis runs over boards.
+or clipping. What goes in and comes out has the same formats, so that one may stand for the other;
+what lies between are real numbers. A leading axis runs over boards.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -18,12 +19,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from protocol.fixed import Words
     from protocol.spec import Spec
 
     Reals = NDArray[np.float64]
 
-UNIT = 2.0**-fixed.WEIGHT_BITS
+UNIT: Final = 2.0**-fixed.WEIGHT_BITS
 """A weight unit."""
+VALUE: Final = 2.0**-fixed.ACTIVATION_BITS
+"""A unit of an activation."""
 
 
 class FloatEngine:
@@ -43,12 +47,6 @@ class FloatEngine:
             spec.training.rate_local if layer.local else spec.training.rate_global
             for layer in spec.layers
         ]
-
-    loss_unit = 1.0
-
-    def take(self, x: Reals, y: NDArray[np.generic]) -> tuple[Reals, NDArray[np.generic]]:
-        """Inputs and labels as :meth:`step` takes them: as they are."""
-        return x, y
 
     def seed(self, seeds: Sequence[int]) -> None:
         """Nothing here is drawn."""
@@ -72,9 +70,13 @@ class FloatEngine:
             axis=1,
         )
 
-    def forward(self, x: Reals) -> list[Reals]:
-        """Values below each layer, and those of the last; shapes (boards, values)."""
-        values = [x]
+    def forward(self, x: Words) -> list[Reals]:
+        """Values in activation format below each layer, and of the last; shapes (boards, values)."""
+        return [values / VALUE for values in self._forward(x)]
+
+    def _forward(self, x: Words) -> list[Reals]:
+        """The same as real numbers."""
+        values = [x * VALUE]
         for layer, w in zip(self.layers, self.weights, strict=True):
             windows = _windows(
                 layer, values[-1].reshape(self.boards, layer.height, layer.width, -1)
@@ -93,27 +95,15 @@ class FloatEngine:
             )
         return values
 
-    def step(
-        self, x: Reals, y: NDArray[np.generic], *, local: bool
-    ) -> tuple[Reals, NDArray[np.bool_]]:
-        """One online step on the local or the global layers.
-
-        Args:
-            x: inputs, shape (boards, inputs).
-            y: labels, shape (boards, outputs), or classes, shape (boards, 1).
-            local: which side learns; the other stays frozen.
-
-        Returns:
-            Each board's loss before the step, summed over outputs, and whether it told the class;
-            shapes (boards,).
-        """
-        values = self.forward(x)
+    def step(self, x: Words, y: Words, *, local: bool) -> tuple[Reals, Words]:
+        """One online step on the local or the global layers: see :meth:`Engine.step`."""
+        values = self._forward(x)
         z = values[-1]
         if self.loss == "mse":
-            error = z - y
+            error = z - y * VALUE
             loss, told = (error**2).sum(axis=1), np.zeros(self.boards, bool)
         else:
-            classes = y.astype(np.int64)
+            classes = y
             weight = np.exp(z - z.max(axis=1, keepdims=True))
             error = weight / weight.sum(axis=1, keepdims=True)
             loss = -np.log(np.take_along_axis(error, classes, axis=1)[:, 0])
@@ -140,7 +130,7 @@ class FloatEngine:
                     change = e.transpose(0, 2, 1) @ flat
                 w[:, :, :-1] -= self._rates[i] * change
                 w[:, :, -1] -= self._rates[i] * e.sum(axis=1)
-        return loss, told
+        return loss * 2**fixed.LOSS_BITS, told.astype(np.int64)
 
     def _back(self, layer: LayerShape, w: Reals, e: Reals) -> Reals:
         """The error of the values below a layer."""
