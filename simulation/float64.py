@@ -71,12 +71,12 @@ class FloatEngine:
         )
 
     def forward(self, x: Words) -> list[Reals]:
-        """Values in activation format below each layer, and of the last; shapes (boards, values)."""
+        """Values in activation format below each layer, then the last's; shapes (boards, values)."""
         return [values / VALUE for values in self._forward(x)]
 
     def _forward(self, x: Words) -> list[Reals]:
         """The same as real numbers."""
-        values = [x * VALUE]
+        values: list[Reals] = [x.astype(np.float64) * VALUE]
         for layer, w in zip(self.layers, self.weights, strict=True):
             windows = _windows(
                 layer, values[-1].reshape(self.boards, layer.height, layer.width, -1)

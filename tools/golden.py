@@ -131,11 +131,11 @@ def _message(name: str, message: messages.Message) -> dict[str, Any]:
         "bytes": message.pack().hex(),
     }
     if isinstance(message, messages.Update):
-        vector["board_bytes"] = _as_a_board_writes(list(values.values())).hex()
+        vector["board_bytes"] = as_a_board_writes(list(values.values())).hex()
     return vector
 
 
-def _as_a_board_writes(values: list[Any]) -> bytes:
+def as_a_board_writes(values: list[Any]) -> bytes:
     """An update with a byte, two or four for an integer, str8 and bin16."""
     out = bytearray([0x90 | len(values) + 1, messages.FORMAT])
     for value in values:
