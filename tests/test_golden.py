@@ -18,7 +18,7 @@ from localfleet.processes import PROJECT
 from protocol import cohort, fixed, messages, sparse, topics
 from tests.support import GOLDEN, on_both_boards, run_board
 
-NAMES = ["arithmetic", "hashes", "messages", "sparse"]
+NAMES = ["arithmetic", "hashes", "messages", "sparse", "speech"]
 
 
 def vectors(name: str) -> list[dict[str, Any]]:

@@ -10,13 +10,17 @@ import argparse
 import json
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from protocol import cohort, fixed, messages, sparse, topics
+from simulation import speech
 from simulation.engine import cross_entropy
 from tools.replay import make_case, make_spec, replay
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 GOLDEN: Final = Path(__file__).resolve().parent.parent / "protocol" / "golden"
 
@@ -384,6 +388,52 @@ def _function(name: str, arguments: list[Any], function: Any) -> dict[str, Any]:
     return {"name": name, "cases": [[list(these), function(*these)] for these in arguments]}
 
 
+# --- Speech
+
+
+def speech_vectors() -> Vectors:
+    """Clips, and the features that a board hears in them.
+
+    A clip is pulses, ``[start, end, step, value]``, under noise from the generator of
+    :func:`protocol.fixed.lcg`, smoothed by so many 16ths, times gain / 256, and an offset.
+    """
+    return [
+        _speech("silence"),
+        _speech("a stuck sensor", offset=-32768),
+        _speech("white noise as loud as it gets", gain=256),
+        _speech("a room's hum over an offset", gain=100, smooth=15, offset=500),
+        _speech("clipped", gain=2000, smooth=12, offset=-3000),
+        _speech("a quiet room", gain=1, smooth=8, offset=2),
+        _speech("clicks", pulses=[[5, 16000, 700, -32768]]),
+        _speech("a square wave", pulses=[[i, 16000, 40, 9000] for i in range(20)], gain=1),
+    ]
+
+
+def _speech(  # noqa: PLR0913
+    name: str,
+    *,
+    pulses: Sequence[list[int]] = (),
+    seed: int = 1,
+    gain: int = 0,
+    smooth: int = 0,
+    offset: int = 0,
+) -> dict[str, Any]:
+    samples = np.full(speech.RATE, offset)
+    for start, end, step, value in pulses:
+        samples[start:end:step] += value
+    noise = (fixed.lcg(seed, speech.RATE) >> np.uint32(16)).astype(np.int64) - 2**15
+    last = 0
+    for i, value in enumerate(noise):
+        last = (smooth * last + (16 - smooth) * int(value)) >> 4
+        samples[i] += last * gain >> 8
+    clip = np.clip(samples, -(2**15), 2**15 - 1).astype(np.int16)
+    return {
+        "name": name,
+        "clip": {"pulses": pulses, "seed": seed, "gain": gain, "smooth": smooth, "offset": offset},
+        "words": speech.features(clip[None]).ravel().tolist(),
+    }
+
+
 def main() -> None:
     """Write the files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -395,6 +445,7 @@ def main() -> None:
         "messages": message_vectors(),
         "arithmetic": arithmetic_vectors(),
         "hashes": hash_vectors(),
+        "speech": speech_vectors(),
     }.items():
         lines = [json.dumps(vector, separators=(",", ":")) for vector in vectors]
         text = "[\n" + ",\n".join(lines) + "\n]\n"  # A line a vector: a diff names what changed.
