@@ -1,38 +1,67 @@
-"""A fleet in one process: rounds as boards and the aggregator play them, and how good they get."""
+"""A fleet in one process: rounds as boards and the aggregator play them, and how good they get.
+
+The boards' engine may be the fixed-point one, which says what boards do bit for bit, or the float64
+one, to hold it against; codec and aggregation are the same.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from protocol import sparse
+from protocol import fixed, sparse
 from rounds.model import GlobalModel
 from rounds.strategy import cosine_step
 from rounds.sums import PartialSum
-from simulation.engine import Engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
+    from protocol.fixed import Words
     from protocol.spec import Spec
+    from simulation.engine import Engine
+    from simulation.float64 import FloatEngine
     from simulation.tasks import Tasks
 
 
-def play(spec: Spec, tasks: Tasks, seed: int = 0) -> Iterator[GlobalModel]:
-    """The model after each of the spec's rounds; another task for each board in each of them."""
+@dataclass(frozen=True)
+class Measured:
+    """How boards do that have learned from their support samples, by their query samples.
+
+    Each field has a value a board, shape (boards,).
+    """
+
+    loss: NDArray[np.float64]
+    """Mean squared error, or cross-entropy in nats."""
+    accuracy: NDArray[np.float64]
+    """Share of samples told right; of classes."""
+
+
+def play(
+    spec: Spec, tasks: Tasks, engine: Engine | FloatEngine, seed: int = 0
+) -> Iterator[GlobalModel]:
+    """The model after each of the spec's rounds.
+
+    Args:
+        spec: the fleet's.
+        tasks: another one for each board in each round.
+        engine: its boards take part in every round.
+        seed: of the tasks and of stochastic rounding.
+    """
     rng = np.random.default_rng(seed)
     model = GlobalModel(spec)
-    engine = Engine(spec, spec.rounds.cohort)
     for round_ in range(spec.rounds.count):
         x, y = tasks.draw(rng, engine.boards)
         _begin(spec, engine, model.published, rng)
         for i in range(len(x)):
             engine.step(x[i], y[i], local=i < spec.training.support)
         total = PartialSum(spec.global_count)
-        for changes in engine.flat(local=False) - model.published:
+        learned = np.rint(engine.flat(local=False)).astype(np.int64)
+        for changes in learned - model.published:
             chosen = sparse.top_indices(changes, spec.plan.top)
             sent = sparse.decode(sparse.encode(changes, chosen, spec.tensors), spec.tensors)
             total.changes[sent.indices] += sent.changes
@@ -41,35 +70,51 @@ def play(spec: Spec, tasks: Tasks, seed: int = 0) -> Iterator[GlobalModel]:
         yield model
 
 
-def accuracy(
-    spec: Spec, published: NDArray[np.int16], tasks: Tasks, boards: int = 200, seed: int = 0
-) -> tuple[float, float]:
-    """Share of query samples told right by boards that have learned from their support samples.
+def measure(
+    spec: Spec,
+    published: NDArray[np.int16],
+    tasks: Tasks,
+    engine: Engine | FloatEngine,
+    seed: int = 0,
+) -> Measured:
+    """Let each of the engine's boards reconstruct once, and ask it its query samples.
 
     Args:
         spec: the fleet's.
         published: its global parameters.
-        tasks: which a draw for each board is taken from.
-        boards: in the test.
+        tasks: which one for each board is drawn from.
+        engine: of as many boards as there are tasks to measure.
         seed: of the draws; the same one gives the same tasks.
-
-    Returns:
-        The mean over boards and its standard error.
     """
     rng = np.random.default_rng(seed)
-    engine = Engine(spec, boards)
-    x, y = tasks.draw(rng, boards)
+    x, y = tasks.draw(rng, engine.boards)
     _begin(spec, engine, published, rng)
     support = spec.training.support
     for i in range(support):
         engine.step(x[i], y[i], local=True)
-    told = [engine.forward(x[i])[-1].argmax(axis=1) == y[i, :, 0] for i in range(support, len(x))]
-    shares = np.mean(told, axis=0)
-    return float(shares.mean()), float(shares.std() / np.sqrt(boards))
+    asked = range(support, len(x))
+    outputs = np.array([engine.forward(x[i])[-1] for i in asked])
+    return _judge(spec, outputs, y[support:])
+
+
+def _judge(spec: Spec, outputs: NDArray[np.number], labels: Words) -> Measured:
+    """Measure outputs in activation format, shape (samples, boards, outputs)."""
+    z = outputs.astype(np.float64) * 2.0**-fixed.ACTIVATION_BITS
+    if spec.model.loss == "mse":
+        squares = (z - labels * 2.0**-fixed.ACTIVATION_BITS) ** 2
+        return Measured(squares.mean(axis=(0, 2)), np.zeros(z.shape[1]))
+    z = z - z.max(axis=2, keepdims=True)
+    own = np.take_along_axis(z, labels, axis=2)[:, :, 0]
+    loss = np.log(np.exp(z).sum(axis=2)) - own
+    told = z.argmax(axis=2) == labels[:, :, 0]
+    return Measured(loss.mean(axis=0), told.mean(axis=0))
 
 
 def _begin(
-    spec: Spec, engine: Engine, published: NDArray[np.int16], rng: np.random.Generator
+    spec: Spec,
+    engine: Engine | FloatEngine,
+    published: NDArray[np.int16],
+    rng: np.random.Generator,
 ) -> None:
     """Bring every board to the start of a round."""
     engine.load(published, local=False)

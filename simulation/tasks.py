@@ -1,7 +1,7 @@
 """What boards are asked to learn: tasks of support samples, then query samples, drawn at random.
 
-A draw is a pair ``x, y``: activations of shape (samples, boards, inputs) and classes of shape
-(samples, boards, 1), as :meth:`simulation.engine.Engine.step` takes them one after the other.
+A draw is a pair ``x, y``: activations of shape (samples, boards, inputs), and labels likewise or
+classes of shape (samples, boards, 1), as :meth:`simulation.engine.Engine.step` takes them one after the other.
 """
 
 from __future__ import annotations
@@ -27,6 +27,26 @@ class Tasks(Protocol):
 
     def draw(self, rng: np.random.Generator, boards: int) -> tuple[Words, Words]:
         """A task for each board."""
+
+
+@dataclass(frozen=True)
+class SineTasks:
+    """Sines of amplitude 0.1 to 5 and any phase, x from -5 to 5: the paper's first task."""
+
+    samples: int
+    """Of a task, support and query."""
+
+    @classmethod
+    def of(cls, spec: Spec) -> SineTasks:
+        """Tasks for a spec of one input and one output."""
+        return cls(spec.training.support + spec.training.query)
+
+    def draw(self, rng: np.random.Generator, boards: int) -> tuple[Words, Words]:
+        """Another sine for each board."""
+        x = rng.uniform(-5, 5, (self.samples, boards, 1))
+        amplitude = rng.uniform(0.1, 5, (boards, 1))
+        phase = rng.uniform(0, 2 * np.pi, (boards, 1))
+        return fixed.to_activation(x), fixed.to_activation(amplitude * np.sin(x + phase))
 
 
 def _shuffled(rng: np.random.Generator, classes: int, samples: int) -> NDArray[np.int64]:

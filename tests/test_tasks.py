@@ -8,7 +8,8 @@ from protocol import fixed
 from protocol.spec import Spec
 from simulation import speech
 from simulation.data.omniglot import Omniglot
-from simulation.fleet import accuracy, play
+from simulation.engine import Engine
+from simulation.fleet import measure, play
 from simulation.tasks import CharacterTasks, SpeakerTasks
 
 RAM = 100 * 1024
@@ -100,8 +101,10 @@ def test_a_fleet_gets_better_at_characters_that_it_has_never_met() -> None:
     spec = spec.model_copy(update={"rounds": rounds})
     learned = CharacterTasks.of(spec, scribbles(40), turned=True)
     tested = CharacterTasks.of(spec, scribbles(20, seed=2), turned=False)
-    before, _ = accuracy(spec, spec.start(), tested, boards=10)
-    *_, model = play(spec, learned)
-    after, doubt = accuracy(spec, model.published, tested, boards=10)
+    tester = Engine(spec, 10)
+    before = measure(spec, spec.start(), tested, tester).accuracy.mean()
+    *_, model = play(spec, learned, Engine(spec, spec.rounds.cohort))
+    shares = measure(spec, model.published, tested, tester).accuracy
+    after, doubt = shares.mean(), shares.std() / 10**0.5
     assert model.version == 12
     assert after > before + 0.1 + 2 * doubt

@@ -19,55 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.errors import SpecError
-from protocol.fixed import Words
 from protocol.spec import Spec
 from simulation import speech
-from simulation.data import keywords, omniglot
+from simulation.engine import Engine
 from simulation.errors import DataError
-from simulation.fleet import accuracy, play
-from simulation.tasks import CharacterTasks, SpeakerTasks, Tasks
+from simulation.fleet import measure, play
+from simulation.held_out import character_tasks, speaker_tasks
 
-VOICES = 4
-"""Speakers in a home."""
-VERSIONS = 5
-"""In which a clip is heard, each up to a tenth of a second earlier or later than the first."""
-LATEST = 1600
-"""Samples in that."""
-
-
-def character_tasks(spec: Spec, path: Path) -> tuple[Tasks, Tasks]:
-    """Tasks to learn from, and held-out ones."""
-    learned, tested = omniglot.load(path).split()
-    return (
-        CharacterTasks.of(spec, learned, turned=True),
-        CharacterTasks.of(spec, tested, turned=False),
-    )
-
-
-def speaker_tasks(spec: Spec, path: Path) -> tuple[Tasks, Tasks]:
-    """Tasks to learn from, and held-out ones."""
-    learned, tested = keywords.load(path).split()
-    rng = np.random.default_rng(0)
-    shifted = [_features(_moved(learned, rng) if n else learned) for n in range(VERSIONS)]
-    return (
-        SpeakerTasks.of(spec, learned, np.stack(shifted), voices=VOICES),
-        SpeakerTasks.of(spec, tested, _features(tested)[None], voices=VOICES),
-    )
-
-
-def _moved(data: keywords.Keywords, rng: np.random.Generator) -> keywords.Keywords:
-    """The clips a little earlier or later, with silence in the gap."""
-    samples = np.zeros_like(data.samples)
-    moves = rng.integers(-LATEST, LATEST + 1, len(samples))
-    for new, old, move in zip(samples, data.samples, moves, strict=True):
-        new[max(move, 0) : len(new) + min(move, 0)] = old[max(-move, 0) : len(old) - max(move, 0)]
-    return keywords.Keywords(samples, data.keyword, data.speaker, data.keywords, data.speakers)
-
-
-def _features(data: keywords.Keywords) -> Words:
-    """In parts, for memory's sake."""
-    parts = np.array_split(data.samples, -(-len(data.samples) // 64))
-    return np.concatenate([speech.features(part) for part in parts])
+BOARDS = 200
+"""In a test."""
 
 
 def main() -> None:
@@ -86,19 +46,21 @@ def main() -> None:
         learned, tested = tasks(spec, options.data)
     except (SpecError, DataError) as error:
         sys.exit(str(error))
+    tester = Engine(spec, BOARDS)
     start = time.monotonic()
 
     def test(round_: int, published: NDArray[np.int16]) -> None:
-        share, doubt = accuracy(spec, published, tested)
-        known, _ = accuracy(spec, published, learned)
+        share = measure(spec, published, tested, tester).accuracy
+        known = measure(spec, published, learned, tester).accuracy
         print(
-            f"round {round_:5}  held out {share:6.1%} +- {doubt:.1%}  learned from {known:6.1%}  "
+            f"round {round_:5}  held out {share.mean():6.1%} +- {share.std() / BOARDS**0.5:.1%}  "
+            f"learned from {known.mean():6.1%}  "
             f"({time.monotonic() - start:.0f} s)",
             flush=True,
         )
 
     test(0, spec.start())
-    for model in play(spec, learned, options.seed):
+    for model in play(spec, learned, Engine(spec, spec.rounds.cohort), options.seed):
         if model.version % options.every == 0:
             test(model.version, model.published)
 
