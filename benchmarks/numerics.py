@@ -27,7 +27,10 @@ from simulation.tasks import Tasks
 
 PAGE: Final = PROJECT / "docs" / "numerics.md"
 PICTURE: Final = PROJECT / "docs" / "numerics.png"
-ENGINES: Final = {"fixed point": Engine, "float64": FloatEngine}
+ENGINES: Final[dict[str, type[Engine] | type[FloatEngine]]] = {
+    "fixed point": Engine,
+    "float64": FloatEngine,
+}
 SEEDS: Final = 5
 TESTED: Final = 500
 """Held-out tasks at the end."""

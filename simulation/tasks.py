@@ -1,7 +1,8 @@
 """What boards are asked to learn: tasks of support samples, then query samples, drawn at random.
 
 A draw is a pair ``x, y``: activations of shape (samples, boards, inputs), and labels likewise or
-classes of shape (samples, boards, 1), as :meth:`simulation.engine.Engine.step` takes them one after the other.
+classes of shape (samples, boards, 1), as :meth:`simulation.engine.Engine.step` takes them one after
+the other.
 """
 
 from __future__ import annotations
