@@ -49,6 +49,8 @@ LARGEST: Final = 2**16 - 1
 CHANGE_BITS: Final = 18
 """Value width plus scale exponent at most: what it takes for LARGEST, whatever the width."""
 MAX_PARAMETERS: Final = 2**16 - 1
+MAX_BLOCK: Final = 2**16 - 1
+"""Bytes of the largest block that a board can send: its message tells them in 16 bits."""
 _LOW_MOST: Final = 15
 
 

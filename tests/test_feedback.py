@@ -10,7 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localfleet.parts import Bits
+from localfleet.processes import PROJECT
 from protocol import feedback, fixed, sparse
+from protocol.messages import Receipt, Round
+from protocol.spec import Spec
+from tests.conftest import Broker
 from tests.support import on_both_boards, run_board
 
 CASES = 60
@@ -147,3 +151,23 @@ def test_a_board_sends_and_keeps_the_same(bits: Bits, tmp_path: Path) -> None:
         assert answer == expected, f"case {number}"
         left |= set(expected[-1][1])
     assert {fixed.WEIGHT_MIN, fixed.WEIGHT_MAX} <= left  # Else this never saturates.
+
+
+@pytest.mark.real
+@on_both_boards
+def test_an_update_is_taken_back_only_if_it_was_never_sent(bits: Bits, broker: Broker) -> None:
+    """Its round is over: before it could be sent, after it was sent, and after its receipt."""
+    spec = Spec.from_file(PROJECT / "specs" / "sine.toml")
+    training = spec.training.model_copy(update={"error_feedback": True, "value_bits": 4})
+    spec = spec.model_copy(update={"training": training})
+    now, after = (Round(spec.lineage, number, 0, 2**32, 9000).pack() for number in (3, 4))
+    receipt = Receipt(spec.lineage, 3, ("one",)).pack()
+    messages = [part.hex() for part in (spec.plan.pack(), now, after, receipt)]
+    told = run_board("giving_up.py", bits, f"{broker.port}", spec.fleet, *messages)
+    assert [outcome["case"] for outcome in told] == ["never sent", "sent", "journaled"]
+    for outcome in told:
+        changes = np.array(outcome["changes"])
+        carried = dense(bytes.fromhex(outcome["block"]), spec.tensors)
+        assert carried.any()
+        left = changes if outcome["case"] == "never sent" else changes - carried
+        assert outcome["residual"] == left.tolist()

@@ -46,6 +46,7 @@ def sparse_vectors() -> Vectors:
         _sparse("rounding up to 8 takes the next scale", (3, 3), {0: 15, 1: -15, 4: 14}, 6, 4),
         _sparse("rounding up to 32768", (3, 3), {0: 65535, 1: -32768, 4: 32767}, 6, 16),
         _sparse("halves go up", (8,), {0: 200, 1: 3, 2: -3, 3: 1, 4: -1, 5: 5, 6: -5}, 8),
+        _sparse("more wanted than there are", (3, 2), {0: 5, 3: -1}, 9),
         _sparse("a tensor without a change", (4, 8, 4), {1: 300, 13: -7}, 4),
         *_each_width("a tenth", (600, 400), spread, 100),
         *_each_width("an odd number of entries", (600, 400), spread, 5),
