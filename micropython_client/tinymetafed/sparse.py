@@ -2,7 +2,8 @@
 
 The layout and its sources stand in the host's ``protocol/sparse.py``, error feedback in its
 ``protocol/feedback.py``; for _WIDE see kernels.py. A block is written into and read from buffers
-that exist: only a Codec allocates, once.
+that exist: only a Codec allocates, once. Hence the loops that count by hand: a for loop over an
+array takes heap.
 """
 
 from array import array
@@ -317,11 +318,13 @@ class Codec:
         job[_EQUAL] = equal
         job[_ENTRY] = job[_GAP] = job[_START] = 0
         job[_BEFORE] = -1
-        for i, size in enumerate(self._tensors):
-            job[_SIZE] = size
+        i = 0
+        while i < len(self._tensors):
+            job[_SIZE] = self._tensors[i]
             job[_EXPONENT] = out[start + _HEAD + (i >> 1)] >> (i & 1) * 4 & 15
             _pack(theta, residual, out, job)
-            job[_START] += size
+            job[_START] += job[_SIZE]
+            i += 1
         changes.add(theta, base, parameters)
         return end
 
@@ -329,20 +332,24 @@ class Codec:
         """Write each tensor's scale to out, from byte at on; sum up the gaps >> l in bins[l]."""
         job = self._job
         bins = self._bins
-        for i in range(17):
+        i = 0
+        while i < 17:
             bins[i] = 0
+            i += 1
         job[_START] = 0
         job[_BEFORE] = -1
         most = (1 << self._width - 1) - 1
-        for i, size in enumerate(self._tensors):
-            job[_SIZE] = size
+        i = 0
+        while i < len(self._tensors):
+            job[_SIZE] = self._tensors[i]
             _survey(delta, bins, job)
             largest = job[_LARGEST_SENT]
             exponent = 0
             while largest + (1 << exponent >> 1) >> exponent > most:
                 exponent += 1
             out[at + (i >> 1)] |= exponent << (i & 1) * 4
-            job[_START] += size
+            job[_START] += job[_SIZE]
+            i += 1
 
     def _split(self, count, gaps, head):
         """Choose the low bits, and lay out so many entries and gaps from byte head on.
@@ -383,9 +390,11 @@ class Codec:
         low = block[0] & 15
         bits = 4 << (block[0] >> 4 & 3)
         inverted = block[0] >> 6
-        for i in range(tensors):
+        i = 0
+        while i < tensors:
             if (block[_HEAD + (i >> 1)] >> (i & 1) * 4 & 15) + bits > _CHANGE_BITS:
                 raise MessageError("sparse block: a scale is out of range")
+            i += 1
         count = block[1] | block[2] << 8
         gaps = self._parameters - count if inverted else count
         high_at = low_at + (gaps * low + 7 >> 3)

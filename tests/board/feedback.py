@@ -4,6 +4,7 @@ Usage: micropython feedback.py CASES.json
 The host's counterpart is in tests/test_feedback.py.
 """
 
+import gc
 import json
 import sys
 from array import array
@@ -23,12 +24,19 @@ def play(case):
     rounds = []
     for before, is_sent in case["rounds"]:
         theta = array("i", before)
+        gc.collect()
+        used = gc.mem_alloc()
         end = codec.encode(theta, base, case["top"], out, 0)
+        if gc.mem_alloc() != used:
+            raise ValueError("encoding took heap")
         if list(theta) != before:
             raise ValueError("encoding changed the parameters")
         block = memoryview(out)[:end]
         if not is_sent:
+            used = gc.mem_alloc()
             codec.take_back(block)
+            if gc.mem_alloc() != used:
+                raise ValueError("applying a block took heap")
         rounds.append([hexlify(bytes(block)).decode(), list(residual)])
     return rounds
 
