@@ -17,7 +17,7 @@ LOCK = .cache/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast bench-board lint format client lock clean
+.PHONY: help setup demo test test-fast bench-board bench-wire numerics lint format client lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -29,6 +29,13 @@ setup: $(READY) ## Install all that is needed into .cache/ and show what was fou
 demo: client ## Train a fleet of real parts: BOARDS=8 ROUNDS=300
 	@$(PARTS)
 	@$(BIN)/tinymetafed demo --boards $(BOARDS) --rounds $(ROUNDS)
+
+numerics: $(READY) ## Hold fixed point against float64: OMNIGLOT=PATH SPEECH=PATH
+	@$(BIN)/python -m benchmarks.numerics $(if $(OMNIGLOT),--omniglot $(OMNIGLOT)) \
+		$(if $(SPEECH),--speech $(SPEECH))
+
+bench-wire: $(READY) ## Measure the bytes of an update beside plain codings and the entropy
+	@$(BIN)/python -m benchmarks.wire
 
 test: client ## Run every test
 	@$(PARTS) || test -z "$$CI"  # Without CI, tests of an absent part are skipped.

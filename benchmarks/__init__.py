@@ -1,1 +1,1 @@
-"""What training costs, measured: `make bench-board`."""
+"""Measurements of what the project promises: `make bench-...`."""

@@ -27,7 +27,7 @@ from simulation.tasks import Tasks
 
 PAGE: Final = PROJECT / "docs" / "numerics.md"
 PICTURE: Final = PROJECT / "docs" / "numerics.png"
-ENGINES: Final[dict[str, type[Engine] | type[FloatEngine]]] = {
+ENGINES: Final[dict[str, type[Engine | FloatEngine]]] = {
     "fixed point": Engine,
     "float64": FloatEngine,
 }

@@ -23,7 +23,7 @@ from protocol import fixed, memory
 from protocol.errors import SpecError
 from protocol.layers import Kind, LayerShape
 from protocol.messages import LOSSES, U32, Plan
-from protocol.sparse import MAX_PARAMETERS, top_count
+from protocol.sparse import MAX_BLOCK, MAX_PARAMETERS, block_size, top_count
 from protocol.topics import NAME
 
 if TYPE_CHECKING:
@@ -259,6 +259,14 @@ class Spec(_Part):
                     f"32 bits; keep the product below 2048"
                 )
                 raise ValueError(msg)
+        top = top_count(self.global_count, self.training.percent)
+        size = block_size(top, self.tensors, self.training.value_bits)
+        if size > MAX_BLOCK:
+            msg = (
+                f"an update could take {size:,} bytes; a board can send {MAX_BLOCK:,}: "
+                f"lower percent or value_bits"
+            )
+            raise ValueError(msg)
         return self
 
     @model_validator(mode="after")

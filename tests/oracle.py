@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol import fixed, sparse
+from protocol import feedback, fixed, sparse
 from protocol.spec import Spec
 from rounds.model import GlobalModel
 from rounds.strategy import cosine_step
@@ -28,14 +28,22 @@ def draw_samples(spec: Spec, boards: list[str], seed: int) -> Samples:
 
 
 def play(spec: Spec, samples: Samples, cohorts: list[set[str]]) -> list[NDArray[np.int16]]:
-    """The published model after each round, given who took part in it."""
+    """The published model after each round, given who took part in it; no board was restarted."""
     model = GlobalModel(spec)
+    residuals = {board: np.zeros(spec.global_count, np.int16) for board in samples}
     versions = []
     for round_, cohort in enumerate(cohorts):
         total = PartialSum(spec.global_count)
         for board in sorted(cohort):
             engine = train(spec, model.published, board, round_, samples[board][round_])
-            total.changes += _update(spec, model, engine)
+            changes = engine.flat(local=False)[0] - model.published
+            block, residual = feedback.encode(
+                changes, residuals[board], spec.plan.top, spec.tensors, spec.plan.value_bits
+            )
+            if spec.plan.feedback:
+                residuals[board] = residual
+            indices, values = sparse.decode(block, spec.tensors)
+            total.changes[indices] += values
             total.weight += 1
         model.advance(total, cosine_step(spec.rounds, round_))
         versions.append(model.published.copy())
@@ -58,13 +66,3 @@ def train(
         words = [fixed.to_activation(np.array([values])) for values in (x, y)]
         engine.step(*words, local=i < spec.training.support)
     return engine
-
-
-def _update(spec: Spec, model: GlobalModel, engine: Engine) -> NDArray[np.int64]:
-    """The changes that a trained board's update says, dense."""
-    changes = engine.flat(local=False)[0] - model.published
-    chosen = sparse.top_indices(changes, spec.plan.top)
-    indices, values = sparse.decode(sparse.encode(changes, chosen, spec.tensors), spec.tensors)
-    dense = np.zeros(spec.global_count, np.int64)
-    dense[indices] = values
-    return dense

@@ -138,13 +138,15 @@ def test_two_thousand_classes_do_not_overflow(bits: Bits, tmp_path: Path) -> Non
 
 
 def test_the_random_rounds_reach_what_they_are_for() -> None:
-    """Learning moved the parameters, weights met both ends, every kind of layer was there."""
+    """Weights met both ends, every kind of layer was there, and blocks came in all codings."""
     cases, expected = rounds()
     moved = [case["base"] != host["theta"] for case, host in zip(cases, expected, strict=True)]
     assert sum(moved) > NETWORKS * 0.9
     weights = {weight for host in expected for weight in host["theta"]}
     assert {fixed.WEIGHT_MIN, fixed.WEIGHT_MAX} <= weights
-    assert {host["block"][:2] for host in expected} == {"00", "01"}
+    codings = [int(host["block"][:2], 16) for host in expected]
+    assert len({coding & 15 for coding in codings}) > 3  # Low bits of a gap.
+    assert {coding >> 6 for coding in codings} == {0, 1}  # Few entries, and most.
     assert any(len(case["support"][0][0]) > 100 for case in cases)
     layers = [layer for case in cases for layer in case["plan"]["layers"]]
     seen = {(kind, kernel, flags & 1) for kind, *_, kernel, _, flags, _ in layers}

@@ -26,23 +26,42 @@ MUTANTS = 4000
 
 def blocks(rng: np.random.Generator) -> Iterator[tuple[list[int], bytes]]:
     """Blocks of all sizes, most of them damaged, with the sizes of their tensors."""
-    # Seldom come by: the same index twice, a smaller one after it, one too high, a spare bit.
+    # Seldom come by, each of them refused for one reason.
     for rare in (
-        "000200000005030101",
-        "000200000006030101",
-        "0001000000020205",
-        "0001000000120105",
+        "12010000000405",  # An index just too high,
+        "1f010000ff7f8005",  # ... and much,
+        "1f010000ff7f" + "00" * 9000 + "8005",  # ... and beyond 32 bits.
+        "12010000060105",  # A spare low bit,
+        "0003000019f718",  # ... half of a value,
+        "100100100001",  # ... scale of a tensor that is not there.
+        "100400000f0002fe0701",  # A byte after the last gap,
+        "400800000021436587",  # ... and one where there is no gap.
+        "100400b00f02fe0701",  # A scale too large,
+        "000400f00f1234",
+        "200100030101ff",
+        "300400000f02fe0701",  # An unknown width,
+        "900400000f02fe0701",  # ... and bit 7.
     ):
-        yield [4, 4], bytes.fromhex(rare)
+        yield [4] if rare == "100100100001" else [4, 4], bytes.fromhex(rare)
     while True:
         tensors = rng.integers(1, 60, rng.integers(1, 4)).tolist()
         changes = rng.integers(-3000, 3000, sum(tensors))
         indices = sparse.top_indices(changes, int(rng.integers(0, sum(tensors) + 1)))
-        block = sparse.encode(changes, indices, tensors)
+        block = sparse.encode(changes, indices, tensors, int(rng.choice(sparse.VALUE_BITS)))
         yield tensors, block
         for _ in range(9):
             yield tensors, mutated(rng, block)
-        yield tensors, bytes([int(rng.integers(2))]) + rng.bytes(int(rng.integers(0, 60)))
+        start = bytes([int(rng.integers(128)), int(rng.integers(20)), 0])
+        yield tensors, start + rng.bytes(int(rng.integers(0, 60)))
+        yield tensors, recoded(rng, block, len(tensors))
+
+
+def recoded(rng: np.random.Generator, block: bytes, tensors: int) -> bytes:
+    """A block whose coding or scales are others: the sizes of its parts are seldom right then."""
+    out = bytearray(block)
+    out[0] ^= 1 << int(rng.integers(8))
+    out[3 + int(rng.integers(tensors)) // 2] = int(rng.integers(256))
+    return bytes(out)
 
 
 def checksum(tensors: list[int], block: bytes) -> int | None:

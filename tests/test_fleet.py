@@ -67,14 +67,14 @@ percent_down = 40
 class Fleet:
     """Four boards, an aggregator and a broker, each of which a test may kill and start again."""
 
-    def __init__(self, folder: Path, broker: Broker) -> None:
+    def __init__(self, folder: Path, broker: Broker, spec: str = SPEC) -> None:
         self.folder = folder
         self.broker = broker
-        self.spec = Spec.from_toml(SPEC)
+        self.spec = Spec.from_toml(spec)
         self.topics = Topics(self.spec.fleet)
         self.samples: Samples = draw_samples(self.spec, BOARDS, seed=3)
         spec_file = folder / "spec.toml"
-        spec_file.write_text(SPEC)
+        spec_file.write_text(spec)
         self.aggregator = processes.aggregator(folder, spec_file, broker.port)
         self.boards = {name: self._board(name, i) for i, name in enumerate(BOARDS)}
         self.programs = [self.aggregator, *self.boards.values()]
@@ -165,6 +165,22 @@ def test_a_fleet_comes_to_what_the_oracle_computes(fleet: Fleet) -> None:
     with Watcher(fleet.broker.port, fleet.topics) as watcher:
         progress = fleet.wait_until_done(watcher)
     assert progress["accepted"] == len(BOARDS) * fleet.spec.rounds.count
+    assert progress["refused"] == {}
+    assert fleet.cohorts() == everyone(fleet.spec.rounds.count)
+    fleet.assert_equals_oracle()
+
+
+@pytest.mark.parametrize("value_bits", [4, 16])
+def test_a_fleet_with_error_feedback_comes_to_what_the_oracle_computes(
+    tmp_path: Path, broker: Broker, value_bits: int
+) -> None:
+    """Each board keeps what it did not send, and sends it with a later update."""
+    settings = f"percent = 5\nvalue_bits = {value_bits}\nerror_feedback = true"
+    fleet = Fleet(tmp_path, broker, SPEC.replace("percent = 20", settings))
+    with processes.stopping(fleet.programs):
+        fleet.start()
+        with Watcher(broker.port, fleet.topics) as watcher:
+            progress = fleet.wait_until_done(watcher)
     assert progress["refused"] == {}
     assert fleet.cohorts() == everyone(fleet.spec.rounds.count)
     fleet.assert_equals_oracle()

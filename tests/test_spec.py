@@ -369,6 +369,12 @@ def test_the_widest_convolution_is_taken() -> None:
             id="too many parameters",
         ),
         pytest.param(
+            line(4, "inputs = 2046").replace("percent = 10\n", "percent = 90\n"),
+            "1",
+            "an update could take 67,",
+            id="an update too long",
+        ),
+        pytest.param(
             line(10, "outputs = 64"), "1", "support 32 times 64 outputs", id="losses overflow"
         ),
         pytest.param(

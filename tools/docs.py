@@ -249,30 +249,24 @@ def _packed_size(data: bytes, at: int) -> int:
 
 def _explained_block(block: bytes, tensors: Sequence[int]) -> list[tuple[bytes, str, str]]:
     decoded = sparse.decode(block, tensors)
-    count, parameters = len(decoded.indices), sum(tensors)
-    coding = {sparse.ELIAS_FANO: "Elias-Fano", sparse.BITMAP: "bitmap"}[block[0]]
-    rows = [
-        (block[:1], "index coding", coding),
-        (block[1:3], "entries", f"{count} of {parameters} parameters"),
-    ]
-    at = 3
-    for size in tensors:
-        exponent = block[at]
-        rows.append((block[at : at + 1], f"scale, tensor of {size:,}", f"2**{exponent}"))
-        at += 1
+    parameters = sum(tensors)
+    at = sparse.layout(block, parameters, len(tensors))
+    told = "no entries" if at.inverted else "entries"
+    scales = [block[3 + i // 2] >> 4 * (i % 2) & 15 for i in range(len(tensors))]
     first = ", ".join(str(index) for index in decoded.indices[:6])
-    packed = len(block) - at - count
-    if block[0] == sparse.ELIAS_FANO:
-        low = sparse.low_bits(count, parameters)
-        split = -(-count * low // 8)
-        rows.append((block[at : at + split], "indices, low bits", f"{low} bits each"))
-        rows.append(
-            (block[at + split : at + packed], "indices, high parts", f"indices {first}, ...")
-        )
-    else:
-        rows.append((block[at : at + packed], "bitmap", f"indices {first}, ..."))
     moved = ", ".join(f"{change:+d}" for change in decoded.changes[:6])
-    rows.append((block[at + packed :], "values", f"changes {moved}, ..."))
+    rows = [
+        (
+            block[:1],
+            "coding",
+            f"{at.low_bits} low bits, gaps tell {told}, {at.value_bits}-bit values",
+        ),
+        (block[1:3], "entries", f"{at.entries} of {parameters} parameters"),
+        (block[3 : at.low], "scales, a tensor each", ", ".join(f"2**{scale}" for scale in scales)),
+        (block[at.low : at.high], "gaps, low parts", f"{at.low_bits} bits each"),
+        (block[at.high : at.values], "gaps, high parts", f"indices {first}, ..."),
+        (block[at.values :], "values", f"changes {moved}, ..."),
+    ]
     return [row for row in rows if row[0]]
 
 

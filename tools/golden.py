@@ -45,22 +45,36 @@ def sparse_vectors() -> Vectors:
         _sparse("the last of many", (500, 12), {511: -5}, 10),
         _sparse("every parameter", (30, 10), everywhere, 40),
         _sparse("ties go to the lower index", (6, 6), {1: 9, 4: -9, 5: 8, 7: 9, 9: -9, 11: 9}, 4),
-        _sparse("the largest changes there are", (4, 4), {0: 65535, 3: -65535, 5: 65534, 6: 1}, 8),
+        *_each_width("the largest changes", (4, 4), {0: 65535, 3: -65535, 5: 65534, 6: 1}, 8),
         _sparse("each side of each scale", (9,), {i: 127 << i for i in range(9)}, 9),
         _sparse("rounding up to 128 takes the next scale", (3, 3), {0: 255, 1: -255, 4: 254}, 6),
+        _sparse("rounding up to 8 takes the next scale", (3, 3), {0: 15, 1: -15, 4: 14}, 6, 4),
+        _sparse("rounding up to 32768", (3, 3), {0: 65535, 1: -32768, 4: 32767}, 6, 16),
         _sparse("halves go up", (8,), {0: 200, 1: 3, 2: -3, 3: 1, 4: -1, 5: 5, 6: -5}, 8),
+        _sparse("more wanted than there are", (3, 2), {0: 5, 3: -1}, 9),
         _sparse("a tensor without a change", (4, 8, 4), {1: 300, 13: -7}, 4),
-        _sparse("Elias-Fano", (600, 400), spread, 100),
-        _sparse("a bitmap", (600, 400), spread, 400),
-        _sparse("a single low bit", (64, 64), {i: i + 1 for i in range(0, 128, 3)}, 40),
+        *_each_width("a tenth", (600, 400), spread, 100),
+        *_each_width("an odd number of entries", (600, 400), spread, 5),
+        *_each_width("a bitmap", (600, 400), spread, 400),
+        *_each_width("all but a few", (30, 31), {i: i - 70 for i in range(61) if i % 12}, 61),
+        _sparse("half of them", (7, 7), dict.fromkeys(range(1, 14, 2), 1), 14),
+        _sparse("one more than half", (7, 6), dict.fromkeys(range(0, 13, 2), 1), 13),
+        _sparse("a single low bit", (64, 64), {i: i for i in range(128) if i % 6 in {1, 5}}, 40),
+        _sparse("the most low bits", (65535,), {65534: 3}, 1),
     ]
 
 
-def _sparse(name: str, tensors: tuple[int, ...], changed: dict[int, int], top: int) -> Any:  # noqa: ANN401
+def _each_width(name: str, *model: Any) -> Vectors:  # noqa: ANN401
+    return [_sparse(f"{name}, {bits} bits", *model, bits) for bits in sparse.VALUE_BITS]
+
+
+def _sparse(
+    name: str, tensors: tuple[int, ...], changed: dict[int, int], top: int, value_bits: int = 8
+) -> dict[str, Any]:
     changes = np.zeros(sum(tensors), np.int64)
     for index, change in changed.items():
         changes[index] = change
-    block = sparse.encode(changes, sparse.top_indices(changes, top), tensors)
+    block = sparse.encode(changes, sparse.top_indices(changes, top), tensors, value_bits)
     applied = np.zeros(len(changes), np.int64)
     decoded = sparse.decode(block, tensors)
     applied[decoded.indices] = np.clip(decoded.changes, fixed.WEIGHT_MIN, fixed.WEIGHT_MAX)
@@ -69,6 +83,7 @@ def _sparse(name: str, tensors: tuple[int, ...], changed: dict[int, int], top: i
         "tensors": tensors,
         "changes": sorted(item for item in changed.items() if item[1]),
         "top": top,
+        "value_bits": value_bits,
         "block": block.hex(),
         "applied": [(int(i), int(applied[i])) for i in np.flatnonzero(applied)],
     }

@@ -108,7 +108,8 @@ def replay(spec: Spec, case: Case) -> dict[str, Any]:
         told.append(sum(int(right[0]) for _, right in steps))
     theta = engine.flat(local=False)[0]
     changes = theta - base
-    block = sparse.encode(changes, sparse.top_indices(changes, spec.plan.top), spec.tensors)
+    chosen = sparse.top_indices(changes, spec.plan.top)
+    block = sparse.encode(changes, chosen, spec.tensors, spec.plan.value_bits)
     decoded = sparse.decode(block, spec.tensors)
     applied = base.astype(np.int64)
     applied[decoded.indices] += decoded.changes

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from array import array
 from collections import OrderedDict
 from random import getrandbits
 
@@ -97,6 +98,8 @@ class Client:
         self._has_learned = False  # in any round of this plan
         self._is_stale = False  # the round in training is over
         self._update = None  # encoded, and not yet journaled
+        self._changes = None  # its sparse block
+        self._is_sent = False  # perhaps only in part
         self._resend = _RESEND
 
     def run(self, source, idle=None):
@@ -225,8 +228,7 @@ class Client:
         if not is_same:
             self._is_stale = True
         if now is None or now.round != self._trained:
-            self._update = None
-            self._resend = _RESEND
+            self._give_up()
 
     def _on_receipt(self, payload):
         receipt = messages.unpack_receipt(payload)
@@ -239,11 +241,23 @@ class Client:
         if payload and self._model and self._model.move(messages.unpack_delta(payload)):
             # There is a next version, so the round is over.
             self._is_stale = True
-            self._round = self._update = None
+            self._round = None
+            self._give_up()
 
     def _on_chunk(self, payload):
         if payload and self._model:
             self._model.take(messages.unpack_chunk(payload))
+
+    def _give_up(self):
+        """End an update's life with its round's.
+
+        One that was sent may be journaled, and what is journaled must not be sent again; so only
+        one that never was goes back to what waits for the next update.
+        """
+        if self._update and not self._is_sent:
+            self._codec.take_back(self._changes)
+        self._update = None
+        self._resend = _RESEND
 
     # --- What a turn does
 
@@ -259,9 +273,11 @@ class Client:
         try:
             network = Network(plan)
             tensors = network.tensors
-            block = sparse.block_size(plan.top, len(network.theta), len(tensors))
+            parameters = len(network.theta)
+            block = sparse.block_size(plan.top, parameters, len(tensors), plan.value_bits)
             self._writer = messages.UpdateWriter(self.board, block)
-            self._codec = sparse.Codec(tensors)
+            residual = array("h", bytes(2 * parameters)) if plan.feedback else None
+            self._codec = sparse.Codec(tensors, plan.value_bits, residual)
         except (ModelError, MemoryError) as error:
             _say("this board sits out: %s" % error)
             self._report("refused", str(error))
@@ -327,6 +343,8 @@ class Client:
         begin = self._writer.begin(plan.lineage, number, nonce, facts)
         end = self._codec.encode(network.theta, network.base, plan.top, self._writer.out, begin)
         self._update = self._writer.end(end)
+        self._changes = self._update[begin:]
+        self._is_sent = False
         self._trained = number
         self._has_learned = True
 
@@ -364,6 +382,7 @@ class Client:
 
     def _send(self):
         """Send the update and wait for its receipt; the next turn sends it again if none comes."""
+        self._is_sent = True
         self._link.publish(self._up, self._update, False, 1)
         wait = self._resend + (getrandbits(16) * self._resend >> 17)
         start = time.ticks_ms()

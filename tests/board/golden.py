@@ -26,13 +26,14 @@ def answer_sparse(vector):
     """The block that this board writes, and what the golden block does to a model of zeros."""
     tensors = array("i", vector["tensors"])
     parameters = sum(tensors)
-    codec = sparse.Codec(tensors)
+    codec = sparse.Codec(tensors, vector["value_bits"])
     theta = array("i", bytes(4 * parameters))
     for index, change in vector["changes"]:
         theta[index] = change
     zeros = bytearray(2 * parameters)
     # A buffer that is not clean: a board writes into the same one in each round.
-    out = bytearray(b"\xa5" * (sparse.block_size(vector["top"], parameters, len(tensors)) + 3))
+    size = sparse.block_size(vector["top"], parameters, len(tensors), vector["value_bits"])
+    out = bytearray(b"\xa5" * (size + 3))
     end = codec.encode(theta, zeros, vector["top"], out, 3)
     applied = array("h", zeros)
     codec.apply(unhexlify(vector["block"]), applied)
