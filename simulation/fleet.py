@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from protocol import fixed, sparse
+from protocol import feedback, fixed, sparse
 from rounds.model import GlobalModel
 from rounds.strategy import cosine_step
 from rounds.sums import PartialSum
@@ -54,6 +54,8 @@ def play(
     """
     rng = np.random.default_rng(seed)
     model = GlobalModel(spec)
+    plan = spec.plan
+    residuals = np.zeros((engine.boards, spec.global_count), np.int16)
     for round_ in range(spec.rounds.count):
         x, y = tasks.draw(rng, engine.boards)
         _begin(spec, engine, model.published, rng)
@@ -61,9 +63,13 @@ def play(
             engine.step(x[i], y[i], local=i < spec.training.support)
         total = PartialSum(spec.global_count)
         learned = np.rint(engine.flat(local=False)).astype(np.int64)
-        for changes in learned - model.published:
-            chosen = sparse.top_indices(changes, spec.plan.top)
-            sent = sparse.decode(sparse.encode(changes, chosen, spec.tensors), spec.tensors)
+        for board, changes in enumerate(learned - model.published):
+            block, left = feedback.encode(
+                changes, residuals[board], plan.top, spec.tensors, plan.value_bits
+            )
+            if plan.feedback:
+                residuals[board] = left
+            sent = sparse.decode(block, spec.tensors)
             total.changes[sent.indices] += sent.changes
             total.weight += 1
         model.advance(total, cosine_step(spec.rounds, round_))
