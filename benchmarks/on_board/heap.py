@@ -37,11 +37,13 @@ with open(sys.argv[1]) as file:
     plan = Plan(**json.load(file))
 network = Network(plan)
 tensors = network.tensors
-block = sparse.block_size(plan.top, len(network.theta), len(tensors))
+block = sparse.block_size(plan.top, len(network.theta), len(tensors), plan.value_bits)
 writer = messages.UpdateWriter("board-00", block)
-codec = sparse.Codec(tensors)
-x = array("f", [i % 7 / 4 for i in range(len(network._x.words))])
-y = 0 if plan.loss else array("f", [0.5] * network.outputs)
+codec = sparse.Codec(tensors, plan.value_bits, None)
+x = array("f", bytes(4 * len(network._x.words)))
+for i in range(len(x)):
+    x[i] = i % 7 / 4
+y = 0 if plan.loss else array("f", bytes(4 * network.outputs))
 network.begin(1)
 taken = train(network, x, y, 1, 3) + train(network, x, y, 0, 3)
 start = writer.begin(plan.lineage, 0, 1, (0,) * 9)

@@ -6,9 +6,9 @@ benchmark's in C, or none, for viper. Usage: micropython step.py CASE.json
 
 import gc
 import json
-import struct
 import sys
 from array import array
+from binascii import unhexlify
 
 import icount
 from tinymetafed import layers
@@ -52,7 +52,8 @@ def kernels():
 def steps(case):
     """Instructions of the mean sample of a round, from the sensor's numbers to the next sample."""
     network = Network(Plan(**case["plan"]))
-    network.base[:] = struct.pack("<%dh" % len(case["base"]), *case["base"])
+    with open("base.bin", "rb") as file:
+        file.readinto(network.base)
     network.begin(case["seed"])
     total = samples = 0
     for local, phase in ((1, "support"), (0, "query")):
@@ -66,10 +67,11 @@ def steps(case):
 
 
 def plain(values):
-    """As a sensor's main.py gives them: one value as a number, several in an array."""
+    """As a sensor's main.py gives them: one value as a number, several in an array, or a class."""
     if isinstance(values, int):
         return values
-    return values[0] if len(values) == 1 else array("f", values)
+    values = array("f", unhexlify(values)) if isinstance(values, str) else array("f", values)
+    return values[0] if len(values) == 1 else values
 
 
 def one(network, x, y, local):

@@ -18,14 +18,24 @@ _LOCAL = const(1)
 _RELU = const(2)
 _CROSS_ENTROPY = const(1)
 _SLOTS = const(32)
+_PIECE = const(64)
 _WEIGHT_BITS = const(12)
 _STRIDE_MOST = const(255)
 _LIMIT_MOST = const(32768)
 
 
 def words(count):
-    """An array of so many words of 32 bits, all zero."""
-    return array("i", bytes(4 * count))
+    """An array of so many words of 32 bits, all zero.
+
+    It grows in its place: made at once from as many bytes, it would take room for both.
+    """
+    made = array("i")
+    zeros = bytes(4 * _PIECE)
+    while count >= _PIECE:
+        made.extend(zeros)
+        count -= _PIECE
+    made.extend(bytes(4 * count))
+    return made
 
 
 def ceil_log2(n):
