@@ -81,6 +81,14 @@ class Fleet:
     def wait_until_done(self, watcher: Watcher) -> Progress:
         return self.wait_until(watcher, lambda p: p["state"] == "done")
 
+    def wait_for_line(self, name: str, part: str) -> str:
+        """A board's log, once a line of it has this in it."""
+        ends = time.monotonic() + PATIENCE
+        while part not in (log := self.boards[name].log.read_text(errors="replace")):
+            assert time.monotonic() < ends, f"{name} did not say {part!r}, but:\n{log}"
+            time.sleep(0.02)
+        return log
+
     def cohorts(self) -> list[set[str]]:
         """Who is in each round, by the journal."""
         cohorts: list[set[str]] = [set() for _ in range(self.spec.rounds.count)]
