@@ -315,7 +315,7 @@ def _round(  # noqa: PLR0913
     samples = spec.training.support + spec.training.query
     outputs = spec.layers[-1].outputs
     x = rng.uniform(-amplitude, amplitude, (samples, spec.layers[0].words_in))
-    y = rng.uniform(-amplitude, amplitude, (samples, outputs))
+    y: Any = rng.uniform(-amplitude, amplitude, (samples, outputs))
     if isinstance(inputs, tuple):
         x = np.round(x * 16) / 16  # Few digits: the file stays small.
     if classes:
