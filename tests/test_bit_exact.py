@@ -169,7 +169,7 @@ def test_the_random_rounds_reach_what_they_are_for() -> None:
 def test_boards_side_by_side_learn_as_they_do_alone(loss: str) -> None:
     # Five boards with samples and seeds of their own, in one engine and in five.
     rng = np.random.default_rng(3)
-    layers = [
+    layers: list[Any] = [
         conv(6),
         {"kind": "depthwise", "activation": "relu"},
         {"kind": "pool", "size": 2},

@@ -65,7 +65,7 @@ def sparse_vectors() -> Vectors:
 
 
 def _each_width(name: str, *model: Any) -> Vectors:  # noqa: ANN401
-    return [_sparse(f"{name}, {bits} bits", *model, bits) for bits in sparse.VALUE_BITS]
+    return [_sparse(f"{name}, {bits} bits", *model, value_bits=bits) for bits in sparse.VALUE_BITS]
 
 
 def _sparse(
@@ -334,7 +334,7 @@ def _round(  # noqa: PLR0913
     samples = spec.training.support + spec.training.query
     outputs = spec.layers[-1].outputs
     x = rng.uniform(-amplitude, amplitude, (samples, spec.layers[0].words_in))
-    y = rng.uniform(-amplitude, amplitude, (samples, outputs))
+    y: Any = rng.uniform(-amplitude, amplitude, (samples, outputs))
     if isinstance(inputs, tuple):
         x = np.round(x * 16) / 16  # Few digits: the file stays small.
     if classes:

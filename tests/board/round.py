@@ -22,9 +22,9 @@ with open(sys.argv[1]) as file:
     plan = Plan(**case["plan"])
     network = Network(plan)
     tensors = network.tensors
-    block = sparse.block_size(plan.top, len(network.theta), len(tensors))
+    block = sparse.block_size(plan.top, len(network.theta), len(tensors), plan.value_bits)
     writer = messages.UpdateWriter("board-00", block)
-    codec = sparse.Codec(tensors)
+    codec = sparse.Codec(tensors, plan.value_bits)
     with open(sys.argv[2], "rb") as base:
         network.base[:] = base.read()
     network.begin(case["seed"])
