@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from protocol.sparse import block_size
+
 if TYPE_CHECKING:
     from protocol.spec import Spec
 
@@ -27,7 +29,7 @@ def needed(spec: Spec) -> dict[str, int]:
     values = sum(8 * layer.words_out for layer in spec.layers) + 8 * spec.layers[0].words_in
     parameters = spec.global_count
     entries = spec.plan.top
-    update = (parameters + 7) // 8 + entries * spec.training.value_bits // 8 + 128
+    update = block_size(entries, spec.tensors, spec.training.value_bits) + 128
     residual = 2 * parameters if spec.training.error_feedback else 0
     return {
         "client": CLIENT,

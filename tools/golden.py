@@ -64,8 +64,12 @@ def sparse_vectors() -> Vectors:
     ]
 
 
-def _each_width(name: str, *model: Any) -> Vectors:  # noqa: ANN401
-    return [_sparse(f"{name}, {bits} bits", *model, value_bits=bits) for bits in sparse.VALUE_BITS]
+def _each_width(
+    name: str, tensors: tuple[int, ...], changed: dict[int, int], top: int
+) -> Vectors:
+    return [
+        _sparse(f"{name}, {bits} bits", tensors, changed, top, bits) for bits in sparse.VALUE_BITS
+    ]
 
 
 def _sparse(
