@@ -64,9 +64,7 @@ def sparse_vectors() -> Vectors:
     ]
 
 
-def _each_width(
-    name: str, tensors: tuple[int, ...], changed: dict[int, int], top: int
-) -> Vectors:
+def _each_width(name: str, tensors: tuple[int, ...], changed: dict[int, int], top: int) -> Vectors:
     return [
         _sparse(f"{name}, {bits} bits", tensors, changed, top, bits) for bits in sparse.VALUE_BITS
     ]
