@@ -263,6 +263,7 @@ def in_words(result: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_a_board_trains_as_the_golden_vectors_say(trainer: Emulator) -> None:
     for vector in json.loads((GOLDEN / "arithmetic.json").read_text()):
         expected = in_words(vector.pop("expected"))
