@@ -71,7 +71,7 @@ class FloatEngine:
         )
 
     def forward(self, x: Words) -> list[Reals]:
-        """Values in activation format below each layer, and above the last."""
+        """Activations below each layer, then the last's; shape (boards, values)."""
         return [values / VALUE for values in self._forward(x)]
 
     def _forward(self, x: Words) -> list[Reals]:

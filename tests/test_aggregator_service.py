@@ -241,6 +241,7 @@ def test_a_fleet_completes_its_rounds(aggregator: Aggregator, boards: Boards) ->
         "version": 4,
         "loss": 2048 / 4096 / 5 / 2,
         "support_loss": 4096 / 4096 / 4 / 2,
+        "accuracy": None,  # There are no classes.
         "accepted": 16,
         "refused": {},
         "bytes_up": 4 * 4000,

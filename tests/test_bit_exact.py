@@ -39,6 +39,7 @@ def rounds() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 
 @pytest.mark.real
+@pytest.mark.slow
 @on_both_boards
 def test_a_board_agrees_on_every_bit(bits: Bits, tmp_path: Path) -> None:
     cases, expected = rounds()
@@ -59,6 +60,7 @@ LOCAL_LAST = (2, False, True)
 
 
 @pytest.mark.real
+@pytest.mark.slow
 @on_both_boards
 @pytest.mark.parametrize(
     ("inputs", "layers"),

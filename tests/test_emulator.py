@@ -65,7 +65,7 @@ def test_the_shipped_arithmetic_loads_without_a_network(board: Emulator) -> None
         "gc.collect(); print(kernels.__file__); print(before - gc.mem_free())",
     )
     assert file == "tinymetafed/kernels.mpy"
-    assert int(used) < 32_000  # Bytes; see docs/board.md.
+    assert int(used) < 36_000  # Bytes; see docs/board.md.
 
 
 @pytest.mark.real
@@ -263,6 +263,7 @@ def in_words(result: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_a_board_trains_as_the_golden_vectors_say(trainer: Emulator) -> None:
     for vector in json.loads((GOLDEN / "arithmetic.json").read_text()):
         expected = in_words(vector.pop("expected"))
@@ -276,7 +277,7 @@ def test_a_board_trains_as_the_numpy_engine_does(trainer: Emulator) -> None:
     while trained < 12:
         spec = random_spec(rng)
         case = random_case(rng, spec)
-        if len(json.dumps(case)) > 12_000:
+        if len(json.dumps(case)) > 8_000:
             continue  # Its text leaves too little of the heap.
         trained += 1
         assert replay_on(trainer, case) == in_words(replay(spec, case)), spec.plan.layers

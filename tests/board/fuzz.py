@@ -66,8 +66,9 @@ def try_plan(line):
     canaries = [array("I", [0xCA11AB1E] * 30)]
     try:
         network = Network(plan)
-        sparse.Codec(network.tensors)
-        block = sparse.block_size(plan.top, len(network.theta), len(network.tensors))
+        sparse.Codec(network.tensors, plan.value_bits)
+        tensors = len(network.tensors)
+        block = sparse.block_size(plan.top, len(network.theta), tensors, plan.value_bits)
         messages.UpdateWriter("board", block)
         x = array("f", [1.5] * len(network._x.words))
     except (ModelError, MemoryError):  # Those for which a client sits out.

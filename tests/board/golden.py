@@ -100,7 +100,9 @@ def cross_entropy(outputs, label):
     error = array("i", bytes(4 * len(outputs)))
     tally = array("i", (len(outputs), 0, 0, 32767))
     losses.cross_entropy(array("i", outputs), array("i", [label]), error, tally)
-    return [*error, tally[1]]
+    answer = list(error)
+    answer.append(tally[1])
+    return answer
 
 
 FUNCTIONS = {
