@@ -17,11 +17,11 @@ LOCK = .cache/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format client lock clean
+.PHONY: help setup demo test test-fast bench-board bench-wire numerics lint format client lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) ## Install all that is needed into .cache/ and show what was found
 	@$(BIN)/python -m localfleet.parts
@@ -29,6 +29,13 @@ setup: $(READY) ## Install all that is needed into .cache/ and show what was fou
 demo: client ## Train a fleet of real parts: BOARDS=8 ROUNDS=300
 	@$(PARTS)
 	@$(BIN)/tinymetafed demo --boards $(BOARDS) --rounds $(ROUNDS)
+
+numerics: $(READY) ## Hold fixed point against float64: OMNIGLOT=PATH SPEECH=PATH
+	@$(BIN)/python -m benchmarks.numerics $(if $(OMNIGLOT),--omniglot $(OMNIGLOT)) \
+		$(if $(SPEECH),--speech $(SPEECH))
+
+bench-wire: $(READY) ## Measure the bytes of an update beside plain codings and the entropy
+	@$(BIN)/python -m benchmarks.wire
 
 test: client ## Run every test
 	@$(PARTS) || test -z "$$CI"  # Without CI, tests of an absent part are skipped.
@@ -38,6 +45,10 @@ test: client ## Run every test
 test-fast: ## Run the tests that need no real parts, without any set-up
 	@test -x $(BIN)/pytest || { echo "run make setup first"; exit 1; }
 	@$(BIN)/pytest -m "not real and not slow"
+
+bench-board: client ## Count a Cortex-M0's instructions: kernels and training, beside C
+	@$(EMULATOR)
+	@$(BIN)/python -m benchmarks.board
 
 # umqtt.simple is in the ESP32's stubs only, hence the second path.
 lint: $(READY) $(STUBS) ## Check style and types, the boards' code against each board's stubs

@@ -17,6 +17,8 @@ class RoundFacts:
     """Mean squared error of the query samples, each measured before it was learned from."""
     support_loss: float
     """The same of the support samples."""
+    accuracy: float | None
+    """Share of the query samples whose class was told before it was learned from; of classes."""
     accepted: int
     """Updates in the model."""
     asked: int

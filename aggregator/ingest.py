@@ -171,6 +171,11 @@ class Ingest:
                 f"made of {update.support} support and {update.query} query samples; "
                 f"the plan has {plan.support} and {plan.query}",
             )
+        if update.query_correct > update.query:
+            raise _RefusedError(
+                Refusal.GARBLED,
+                f"told the class of {update.query_correct} of {update.query} query samples",
+            )
         try:
             sparse = decode(update.changes, self._tensors)
         except SparseError as error:

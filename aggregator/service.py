@@ -43,6 +43,7 @@ class Service:
 
     def __init__(self, spec: Spec, journal: Journal, transport: Transport) -> None:
         self._spec = spec
+        self._is_classifier = spec.model.loss == "cross_entropy"
         self._journal = journal
         self._transport = transport
         self._topics = Topics(spec.fleet)
@@ -167,11 +168,13 @@ class Service:
         total, self._ingest.total = self._ingest.total, PartialSum(self._spec.global_count)
         step = cosine_step(self._spec.rounds, closed.round)
         delta = self._model.advance(total, step).pack()
-        support_loss, loss = total.losses(self._spec.layers[-1].outputs)
+        outputs = 1 if self._is_classifier else self._spec.layers[-1].outputs
+        support_loss, loss = total.losses(outputs)
         facts = RoundFacts(
             round=closed.round,
             loss=loss,
             support_loss=support_loss,
+            accuracy=total.query_correct / total.query if self._is_classifier else None,
             accepted=total.weight,
             asked=closed.asked,
             seconds=closed.seconds,
@@ -230,6 +233,7 @@ class Service:
             "version": self._model.version,
             "loss": last.loss if last else None,
             "support_loss": last.support_loss if last else None,
+            "accuracy": last.accuracy if last else None,
             "accepted": self._accepted + len(core.answered),
             "refused": dict(self._refused + self._refused_now),
             "bytes_up": self._traffic.up,

@@ -23,6 +23,12 @@ ARCHITECTURES: Final = {
 }
 
 
+def modules(architecture: str) -> list[Path]:
+    """The sources that an architecture can run: Thumb assembler is for Cortex-M only."""
+    is_thumb = architecture.startswith("armv")
+    return [path for path in sorted(SOURCE.glob("*.py")) if is_thumb or path.stem != "thumb"]
+
+
 def build(architecture: str, target: Path) -> int:
     """Compile every module for one architecture into a folder that appears whole.
 
@@ -32,7 +38,7 @@ def build(architecture: str, target: Path) -> int:
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         package = Path(scratch) / "new" / "tinymetafed"
         package.mkdir(parents=True)
-        for module in sorted(SOURCE.glob("*.py")):
+        for module in modules(architecture):
             text = module.read_text(encoding="utf-8")
             if architecture == "x64":  # the one target with 64-bit words
                 text = re.sub(r"^_WIDE = const\(0\)", "_WIDE = const(1)", text, flags=re.MULTILINE)
@@ -53,11 +59,11 @@ def build(architecture: str, target: Path) -> int:
     return sum(file.stat().st_size for file in target.rglob("*.mpy"))
 
 
-def is_current(target: Path) -> bool:
+def is_current(architecture: str, target: Path) -> bool:
     """Whether every module is compiled, later than its source and this script."""
     newest = max(path.stat().st_mtime for path in [*SOURCE.glob("*.py"), Path(__file__)])
     compiled = {path.stem: path for path in target.glob("tinymetafed/*.mpy")}
-    return compiled.keys() == {path.stem for path in SOURCE.glob("*.py")} and all(
+    return compiled.keys() == {path.stem for path in modules(architecture)} and all(
         path.stat().st_mtime > newest for path in compiled.values()
     )
 
@@ -67,7 +73,7 @@ def main() -> None:
     TARGET.mkdir(parents=True, exist_ok=True)
     for architecture, boards in ARCHITECTURES.items():
         target = TARGET / architecture
-        if is_current(target):
+        if is_current(architecture, target):
             continue
         size = build(architecture, target)
         print(f"client for {architecture:9} {size / 1024:5.1f} KB  ({boards})")

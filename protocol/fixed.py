@@ -1,24 +1,24 @@
 """The arithmetic that a board and the host agree on, bit for bit.
 
 Every number is a 32-bit word that holds a fixed-point value. The formats are chosen so that no
-product and no sum in the three kernels can leave 32 bits, whatever the data, for every network that
-a spec allows:
+product and no sum in the kernels can leave 32 bits, whatever the data, for every network that a
+spec allows:
 
-==========  =============  ========  =================  ===========================================
-quantity    fraction bits  range     largest magnitude  where
-==========  =============  ========  =================  ===========================================
-weight      12             +-8       2**15              parameters, on the board and on the wire
-activation  9              +-16      2**13 - 1          samples, hidden values, predictions, labels
-error       11             +-16      2**15 - 1          derivative of the loss by a pre-activation
-step        16             +-2       2**17 - 1          error times rate: clips the gradient
-loss        12             0..2**19  2**31 - 1          sum over the samples of a phase
-==========  =============  ========  =================  ===========================================
+==========  =============  ========  ===========  =================================================
+quantity    fraction bits  range     largest      where
+==========  =============  ========  ===========  =================================================
+weight      12             +-8       2**15        parameters, on the board and on the wire
+activation  9              +-16      2**13 - 1    samples, hidden values, predictions, labels
+error       11 (14)        +-16 (2)  2**15 - 1    derivative of the loss by a sum (cross-entropy)
+step        16             +-2       2**17 - 1    error times rate: clips the gradient
+loss        12             0..2**19  2**31 - 1    sum over the samples of a phase
+==========  =============  ========  ===========  =================================================
 
 * dot: products are summed in groups of :data:`GROUP`; ``2**15 * (2**13 - 1) * 8 < 2**31``. Each
-  group's sum is shifted right by :func:`dot_shift` before it joins the total, so the total fits as
-  well.
-* axpy into the error: each product, at most 2**30, is shifted by :func:`error_shift` before it is
-  added.
+  group's sum is shifted right by the layer's ``dot_shift`` before it joins the total, so the total
+  fits as well.
+* axpy into the error: each product, at most 2**30, is shifted by the layer's ``error_shift`` before
+  it is added.
 * axpy into the weights: ``2**17 * 2**13 + 2**13 < 2**31``. The product is brought to weight format
   by adding a random number below one weight unit and truncating (stochastic rounding): its
   expectation is exact, so steps smaller than a unit are not lost. One draw serves a whole row: each
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 WEIGHT_BITS: Final = 12
 ACTIVATION_BITS: Final = 9
-ERROR_BITS: Final = 11
+ERROR_BITS: Final = {"mse": 11, "cross_entropy": 14}
+"""By loss: a class's probability is at most one, so its error needs less range."""
 STEP_BITS: Final = 16
 RATE_BITS: Final = 15
 LOSS_BITS: Final = 12
@@ -51,8 +52,8 @@ STEP_MAX: Final = 2**17 - 1
 GROUP: Final = 8
 """Products summed before a shift; the kernels are unrolled by it."""
 
-MAX_INPUTS: Final = 2**15 - 1
-"""Inputs of a layer: more would need a dot shift of more than :data:`WEIGHT_BITS`."""
+MAX_INPUTS: Final = (2**12 - 1) * GROUP
+"""Inputs of a dense layer: more would need a dot shift of more than :data:`WEIGHT_BITS`."""
 MAX_OUTPUTS: Final = 2**11
 """Outputs of a layer: more would need an error shift of more than :data:`WEIGHT_BITS` - 1."""
 
@@ -69,15 +70,9 @@ The modulus is 2**32; the high bits are used.
 Words = NDArray[np.int64]
 
 
-def dot_shift(inputs: int) -> int:
-    """Bits by which a group's sum is shifted in a dot product over ``inputs`` values and a bias."""
-    groups = -(-(inputs + 1) // GROUP)
-    return (groups - 1).bit_length()
-
-
-def error_shift(outputs: int) -> int:
-    """Bits by which a product is shifted when the errors of ``outputs`` neurons go back."""
-    return (outputs - 1).bit_length()
+def to_error(value: float, loss: str) -> int:
+    """A derivative of a loss in error format, saturated."""
+    return min(ERROR_MAX, round(value * (1 << ERROR_BITS[loss])))
 
 
 def fnv1a(text: str) -> int:
@@ -98,6 +93,11 @@ def lcg(state: int, count: int) -> NDArray[np.uint32]:
         state = (state * LCG_MULTIPLIER + LCG_INCREMENT) & 0xFFFFFFFF
         states[i] = state
     return states
+
+
+def layer_seed(seed: int, layer: int) -> int:
+    """Where a layer's generator for stochastic rounding starts: far from the other layers'."""
+    return (seed + (layer + 1) * 0x2545F491) & 0xFFFFFFFF
 
 
 def uniform_weights(seed: int, limits: Sequence[int]) -> NDArray[np.int16]:
@@ -124,3 +124,32 @@ def to_activation(values: NDArray[np.floating]) -> Words:
     magnitude = np.floor(np.abs(narrow) * 2**ACTIVATION_BITS + 0.5)
     words: Words = (np.sign(narrow) * np.minimum(magnitude, ACTIVATION_MAX)).astype(np.int64)
     return words
+
+
+def exp_of_minus(distances: Words) -> Words:
+    """``exp(-d)`` with 15 fraction bits, for distances of 0 or more in activation format.
+
+    A power of two whose fraction is a cubic, exact at both ends; within 5 units.
+    """
+    exponents = distances * 47274 >> 10  # times log2(e), now with 14 fraction bits
+    fraction = exponents & 16383
+    cubic = 1298 * fraction >> 14
+    cubic = (7579 - cubic) * fraction >> 14
+    cubic = (22665 - cubic) * fraction >> 14
+    return (32768 - cubic) >> (exponents >> 14)
+
+
+def log_of(totals: Words) -> Words:
+    """``log(s)`` in loss format of sums from 1 up, with 15 fraction bits; shape as given.
+
+    The binary logarithm's fraction is a cubic, exact at both ends; within 5 units of 2**-12.
+    """
+    power = np.zeros_like(totals)
+    while (large := totals >= 65536).any():
+        totals = np.where(large, totals >> 1, totals)
+        power += large
+    fraction = totals - 32768
+    cubic = 5217 * fraction >> 15
+    cubic = (19074 - cubic) * fraction >> 15
+    cubic = (46624 - cubic) * fraction >> 15
+    return ((power << 15) + cubic >> 3) * 22713 >> 15  # times log(2)

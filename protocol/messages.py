@@ -25,8 +25,8 @@ CHUNK_BYTES: Final = 1024
 MAX_MESSAGE_BYTES: Final = 2**17
 """No message of a fleet is longer; a longer one is not looked into."""
 U32: Final = 2**32 - 1
-LOCAL: Final = 1
-RELU: Final = 2
+LOSSES: Final = ("mse", "cross_entropy")
+"""A plan says which by its place."""
 
 
 def _integer(most: int = U32) -> Any:  # noqa: ANN401 - a dataclass field, as the field's own type
@@ -63,12 +63,12 @@ def _layers() -> Any:  # noqa: ANN401
     def check(value: object) -> bool:
         return isinstance(value, tuple) and all(
             isinstance(layer, tuple)
-            and len(layer) == 4
+            and len(layer) == 9
             and all(type(number) is int and 0 <= number <= U32 for number in layer)
             for layer in value
         )
 
-    return field(metadata={"check": check, "wanted": "a list of [inputs, outputs, flags, limit]"})
+    return field(metadata={"check": check, "wanted": "a list of layers, nine integers each"})
 
 
 @cache
@@ -127,8 +127,11 @@ class Plan(Message):
     """Which model this is: boards and journals never mix two."""
     seed: int = _integer()
     """Start of the generator that draws the local parameters."""
-    layers: tuple[tuple[int, int, int, int], ...] = _layers()
-    """Per layer: inputs, outputs, flags, and the limit of its seeded start in weight units.
+    loss: int = _integer(len(LOSSES) - 1)
+    """0 mean squared error, 1 cross-entropy."""
+    layers: tuple[tuple[int, ...], ...] = _layers()
+    """Per layer: kind, height, width, channels, outputs, kernel, stride, flags, and the limit of
+    its seeded start in weight units: see :class:`protocol.layers.LayerShape`.
 
     The flags are 1 for a local layer and 2 for ReLU.
     """
@@ -140,8 +143,14 @@ class Plan(Message):
     """Samples that reconstruct the local layers."""
     query: int = _integer()
     """Samples that update the global layers."""
+    clip: int = _integer(2**15 - 1)
+    """Largest derivative by a neuron's sum, in error format."""
     top: int = _integer(2**16 - 1)
     """Most entries of an update."""
+    value_bits: int = _integer(16)
+    """Bits of a value in an update: 4, 8 or 16."""
+    feedback: int = _integer(1)
+    """1 where a board adds what it did not send to its next update."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +210,8 @@ class Update(Message):
     """Losses of the support samples, each before it was learned from, summed, in loss format."""
     query_loss: int = _integer()
     """The same of the query samples: the fleet's validation."""
+    query_correct: int = _integer()
+    """Query samples whose class the network told, before it learned from them; else 0."""
     bytes_up: int = _integer()
     """MQTT bytes that this board has sent since it started."""
     bytes_down: int = _integer()

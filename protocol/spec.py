@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import tomllib
 from functools import cached_property
@@ -12,16 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     StringConstraints,
+    Tag,
     ValidationError,
     model_validator,
 )
 
-from protocol import fixed
+from protocol import fixed, memory
 from protocol.errors import SpecError
-from protocol.messages import LOCAL, RELU, U32, Plan
-from protocol.sparse import MAX_PARAMETERS, top_count
+from protocol.layers import Kind, LayerShape
+from protocol.messages import LOSSES, U32, Plan
+from protocol.sparse import MAX_BLOCK, MAX_PARAMETERS, block_size, top_count
 from protocol.topics import NAME
 
 if TYPE_CHECKING:
@@ -39,10 +41,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class Layer(_Part):
-    """A dense layer as the spec gives it."""
-
-    outputs: int = Field(ge=1, le=fixed.MAX_OUTPUTS, description="Neurons of the layer.")
+class _Weighted(_Part):
     activation: Literal["relu", "none"] = Field(description="What follows the sums.")
     local: bool = Field(
         default=False,
@@ -50,28 +49,130 @@ class Layer(_Part):
     )
 
 
+class Dense(_Weighted):
+    """Every output sees every input; a grid below is taken as one long row."""
+
+    kind: Literal["dense"] = "dense"
+    outputs: int = Field(ge=1, le=fixed.MAX_OUTPUTS, description="Neurons of the layer.")
+
+
+class Conv(_Weighted):
+    """A convolution; windows lie inside the input, so the grid shrinks."""
+
+    kind: Literal["conv"]
+    outputs: int = Field(ge=1, le=fixed.MAX_OUTPUTS, description="Channels of the output.")
+    kernel: Literal[1, 3] = Field(description="Height and width of a window.")
+    stride: int = Field(default=1, ge=1, le=8, description="Pixels from a window to the next.")
+
+
+class Depthwise(_Weighted):
+    """A convolution of each channel on its own."""
+
+    kind: Literal["depthwise"]
+    kernel: Literal[3] = Field(default=3, description="Height and width of a window.")
+    stride: int = Field(default=1, ge=1, le=8, description="Pixels from a window to the next.")
+
+
+class Pool(_Part):
+    """The mean of windows that do not overlap; pixels that fill no window are left out."""
+
+    kind: Literal["pool"]
+    size: Literal[2, 4] = Field(description="Height and width of a window.")
+
+
+def _kind(layer: object) -> object:
+    """What a layer says that it is; dense, if it says nothing."""
+    if isinstance(layer, dict):
+        return layer.get("kind", "dense")
+    return getattr(layer, "kind", None)
+
+
+Layer = Annotated[
+    Annotated[Dense, Tag("dense")]
+    | Annotated[Conv, Tag("conv")]
+    | Annotated[Depthwise, Tag("depthwise")]
+    | Annotated[Pool, Tag("pool")],
+    Discriminator(_kind),
+]
+Side = Annotated[int, Field(ge=1, le=fixed.MAX_INPUTS)]
+Inputs = Annotated[
+    Annotated[Side, Tag("values")] | Annotated[tuple[Side, Side, Side], Tag("grid")],
+    Discriminator(lambda inputs: "grid" if isinstance(inputs, tuple) else "values"),
+]
+_TAGS = {"dense", "conv", "depthwise", "pool", "values", "grid"}
+
+
 class Model(_Part):
     """The network."""
 
-    inputs: int = Field(ge=1, le=fixed.MAX_INPUTS, description="Values in a sample.")
-    loss: Literal["mse"] = Field(description="What is minimised: the mean squared error.")
+    inputs: Inputs = Field(
+        description="Values in a sample; or height, width and channels of a grid of them."
+    )
+    loss: Literal["mse", "cross_entropy"] = Field(
+        description="What is minimised: the mean squared error, or the cross-entropy of classes."
+    )
     layers: tuple[Layer, ...] = Field(min_length=1, description="From the input to the output.")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         last = self.layers[-1]
-        if last.activation != "none":
-            msg = "the last layer's activation must be 'none': its sums are the prediction"
+        if not isinstance(last, Dense) or last.activation != "none":
+            msg = "the last layer must be dense with activation 'none': its sums are the prediction"
             raise ValueError(msg)
-        if all(layer.local for layer in self.layers):
+        sides = {layer.local for layer in self.layers if not isinstance(layer, Pool)}
+        if False not in sides:
             msg = "every layer is local, so there is nothing for the fleet to learn"
             raise ValueError(msg)
-        if not any(layer.local for layer in self.layers):
+        if True not in sides:
             msg = (
                 "no layer is local, so there is nothing to reconstruct; mark one with local = true"
             )
             raise ValueError(msg)
+        for number, (layer, shape) in enumerate(zip(self.layers, self.shapes, strict=True)):
+            if problem := _problem(shape):
+                msg = f"layer {number} ({layer.kind}): {problem}"
+                raise ValueError(msg)
         return self
+
+    @cached_property
+    def shapes(self) -> tuple[LayerShape, ...]:
+        """The layers in their places."""
+        grid = self.inputs if isinstance(self.inputs, tuple) else (1, 1, self.inputs)
+        shapes = []
+        for layer in self.layers:
+            shape = _place(layer, *grid)
+            shapes.append(shape)
+            grid = (shape.rows, shape.columns, shape.outputs)
+        return tuple(shapes)
+
+
+def _place(layer: Layer, height: int, width: int, channels: int) -> LayerShape:
+    """The layer on top of a grid."""
+    match layer:
+        case Dense():
+            place = (Kind.SUMS, 1, 1, height * width * channels, layer.outputs, 1, 1)
+        case Conv():
+            place = (Kind.SUMS, height, width, channels, layer.outputs, layer.kernel, layer.stride)
+        case Depthwise():
+            place = (Kind.DEPTHWISE, height, width, channels, channels, layer.kernel, layer.stride)
+        case Pool():
+            place = (Kind.POOL, height, width, channels, channels, layer.size, layer.size)
+            return LayerShape(*place, relu=False, local=False)
+    return LayerShape(*place, relu=layer.activation == "relu", local=layer.local)
+
+
+def _problem(shape: LayerShape) -> str | None:
+    """Why a layer cannot be computed where it stands."""
+    if shape.rows < 1 or shape.columns < 1:
+        return (
+            f"its {shape.kernel} x {shape.kernel} windows do not fit into the "
+            f"{shape.height} x {shape.width} pixels below it"
+        )
+    if shape.dot_shift > fixed.WEIGHT_BITS:
+        return f"{shape.row_size - 1} products in a sum; the arithmetic holds up to about 2**15"
+    if shape.error_shift >= fixed.WEIGHT_BITS:
+        return f"{shape.outputs} outputs share an input; the arithmetic holds up to 2**11 in all"
+    return None
 
 
 class Training(_Part):
@@ -82,6 +183,17 @@ class Training(_Part):
     rate_local: Rate = Field(description="Learning rate of the local layers.")
     rate_global: Rate = Field(description="Learning rate of the global layers.")
     percent: Percent = Field(description="P: share of the global parameters that a board sends.")
+    clip: float = Field(
+        default=16.0,
+        gt=0,
+        le=16,
+        description="Largest derivative by a neuron's sum: gradients are clipped there.",
+    )
+    value_bits: Literal[4, 8, 16] = Field(default=8, description="Bits of a value that it sends.")
+    error_feedback: bool = Field(
+        default=False,
+        description="Whether what a board did not send is added to its next update.",
+    )
 
 
 class Rounds(_Part):
@@ -119,37 +231,14 @@ class Rounds(_Part):
         return self.cohort if self.quorum is None else self.quorum
 
 
-class LayerShape(BaseModel):
-    """A layer with what follows from its place."""
-
-    model_config = ConfigDict(frozen=True)
-
-    inputs: int
-    outputs: int
-    relu: bool
-    local: bool
-
-    @property
-    def parameters(self) -> int:
-        """Weights and biases: one row of ``inputs + 1`` an output, the bias last."""
-        return self.outputs * (self.inputs + 1)
-
-    @property
-    def limit(self) -> int:
-        """Its start is drawn evenly between minus and plus this many weight units.
-
-        One over the root of the inputs (LeCun et al., "Efficient BackProp", 1998, for a uniform
-        draw without the root of three): on the sine task it ended at a third of the loss that twice
-        as wide a start gave.
-        """
-        return max(1, round(2**fixed.WEIGHT_BITS / math.sqrt(self.inputs)))
-
-
 class Spec(_Part):
     """A fleet's model, partition and training plan."""
 
     fleet: Name = Field(description="The fleet's name: a level of every topic.")
     seed: int = Field(default=1, ge=0, le=U32, description="Starts every generator of the fleet.")
+    heap: int = Field(
+        default=memory.BOARD, ge=1, description="Bytes of heap of the fleet's smallest board."
+    )
     model: Model
     training: Training
     rounds: Rounds
@@ -159,34 +248,51 @@ class Spec(_Part):
         if self.global_count > MAX_PARAMETERS:
             msg = f"{self.global_count} global parameters; at most {MAX_PARAMETERS} can be indexed"
             raise ValueError(msg)
+        if self.model.loss != "mse":
+            return self  # A sample's cross-entropy is below 40: 2047 of them are no matter.
         outputs = self.layers[-1].outputs
         for phase in ("support", "query"):
             samples = getattr(self.training, phase)
-            if samples * outputs >= 2 ** (31 - 2 * 15 + 2 * fixed.ERROR_BITS - fixed.LOSS_BITS):
+            if samples * outputs >= 2 ** (31 - fixed.LOSS_BITS - 8):  # 16 * 16 is the largest.
                 msg = (
                     f"{phase} {samples} times {outputs} outputs: the sum of losses could leave "
                     f"32 bits; keep the product below 2048"
                 )
                 raise ValueError(msg)
+        top = top_count(self.global_count, self.training.percent)
+        size = block_size(top, self.tensors, self.training.value_bits)
+        if size > MAX_BLOCK:
+            msg = (
+                f"an update could take {size:,} bytes; a board can send {MAX_BLOCK:,}: "
+                f"lower percent or value_bits"
+            )
+            raise ValueError(msg)
         return self
 
-    @cached_property
-    def layers(self) -> tuple[LayerShape, ...]:
-        """The layers with their inputs."""
-        shapes = []
-        inputs = self.model.inputs
-        for layer in self.model.layers:
-            relu = layer.activation == "relu"
-            shapes.append(
-                LayerShape(inputs=inputs, outputs=layer.outputs, relu=relu, local=layer.local)
+    @model_validator(mode="after")
+    def _fits_a_board(self) -> Self:
+        needed = memory.needed(self)
+        if sum(needed.values()) > self.heap:
+            parts = ", ".join(f"{name} {size:,}" for name, size in needed.items())
+            msg = (
+                f"a board needs {sum(needed.values()):,} bytes of heap ({parts}), but the smallest "
+                f"has {self.heap:,}: take fewer channels or larger strides, or set heap if all "
+                f"boards have more"
             )
-            inputs = layer.outputs
-        return tuple(shapes)
+            raise ValueError(msg)
+        return self
+
+    @property
+    def layers(self) -> tuple[LayerShape, ...]:
+        """The layers in their places."""
+        return self.model.shapes
 
     @cached_property
     def tensors(self) -> tuple[int, ...]:
         """Sizes of the global tensors, one a layer, in order: how flat parameters divide."""
-        return tuple(layer.parameters for layer in self.layers if not layer.local)
+        return tuple(
+            layer.parameters for layer in self.layers if layer.parameters and not layer.local
+        )
 
     @property
     def global_count(self) -> int:
@@ -204,20 +310,16 @@ class Spec(_Part):
         return Plan(
             lineage=self.lineage,
             seed=self.seed,
-            layers=tuple(
-                (
-                    layer.inputs,
-                    layer.outputs,
-                    LOCAL * layer.local + RELU * layer.relu,
-                    layer.limit,
-                )
-                for layer in self.layers
-            ),
+            loss=LOSSES.index(self.model.loss),
+            layers=tuple(layer.compiled for layer in self.layers),
             rate_local=fixed.to_rate(self.training.rate_local),
             rate_global=fixed.to_rate(self.training.rate_global),
             support=self.training.support,
             query=self.training.query,
+            clip=fixed.to_error(self.training.clip, self.model.loss),
             top=top_count(self.global_count, self.training.percent),
+            value_bits=self.training.value_bits,
+            feedback=int(self.training.error_feedback),
         )
 
     def start(self) -> NDArray[np.int16]:
@@ -277,14 +379,24 @@ def _tuples(value: object) -> object:
 
 
 def _explain(problem: ErrorDetails, text: str, name: str) -> str:
-    where = ".".join(str(step) for step in problem["loc"])
+    location = _location(problem["loc"])
+    where = ".".join(str(step) for step in location)
     reason = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         reason = "is not a setting of a spec; see specs/sine.toml for those that are"
     elif problem["type"] == "missing":
         reason = "is missing"
-    line = _line_of(problem["loc"], text)
+    elif problem["type"].startswith("union_tag"):
+        reason = "kind must be 'dense', 'conv', 'depthwise' or 'pool'"
+    line = _line_of(location, text)
     return f"{name}:{line}: {where + ': ' if where else ''}{reason}"
+
+
+def _location(steps: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Where a setting stands in the file, which knows nothing of a union's members."""
+    if steps[:1] != ("model",):
+        return steps
+    return tuple(step for at, step in enumerate(steps) if at < 2 or step not in _TAGS)
 
 
 _HEADER = re.compile(r"^\s*(\[\[?)\s*([^\]#]+?)\s*\]")

@@ -27,6 +27,8 @@ class PartialSum:
     """Support samples."""
     query_loss: int = 0
     query: int = 0
+    query_correct: int = 0
+    """Query samples whose class was told before they were learned from."""
     changes: NDArray[np.int64] = field(init=False)
     """Sum of changes in weight units, shape (parameters,)."""
 
@@ -41,11 +43,15 @@ class PartialSum:
         self.support += update.support
         self.query_loss += update.query_loss
         self.query += update.query
+        self.query_correct += update.query_correct
 
     def losses(self, outputs: int) -> tuple[float, float]:
-        """Mean squared errors of the support and of the query samples, per output.
+        """Mean losses of the support and of the query samples.
 
         Each loss was measured before its sample was learned from. There must be an update.
+
+        Args:
+            outputs: over how many the mean squared error is a mean; 1 for the cross-entropy.
         """
         scale = 2**LOSS_BITS * outputs
         return self.support_loss / (self.support * scale), self.query_loss / (self.query * scale)

@@ -1,16 +1,19 @@
 """The board's engine in numpy, for many boards at once, bit for bit.
 
 Arrays are int64 although every value fits 32 bits: numpy does not warn when an int32 sum wraps. A
-leading axis runs over boards. The arithmetic is explained in :mod:`protocol.fixed`.
+leading axis runs over boards. The arithmetic is explained in :mod:`protocol.fixed`, the layers in
+:mod:`protocol.layers`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from protocol import fixed
+from protocol.layers import Kind, LayerShape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,27 +23,36 @@ if TYPE_CHECKING:
     from protocol.fixed import Words
     from protocol.spec import Spec
 
+_AT_ONCE: Final = 2**22
+"""Products that an update forms at a time: they take 8 bytes each."""
+
 
 class Engine:
     """A fleet's networks: ``boards`` copies of the spec's layers, trained in step.
 
-    ``weights[l]`` has shape (boards, outputs, inputs + 1); the last column is the bias.
+    ``weights[l]`` has shape (boards, outputs, row_size); the last column is the bias.
     """
 
     def __init__(self, spec: Spec, boards: int) -> None:
         self.layers = spec.layers
-        plan = spec.plan
-        self.rates = [plan.rate_local if layer.local else plan.rate_global for layer in spec.layers]
+        self.loss = spec.model.loss
         self.boards = boards
         self.weights: list[Words] = [
-            np.zeros((boards, layer.outputs, layer.inputs + 1), np.int64) for layer in spec.layers
+            np.zeros((boards, layer.outputs, layer.row_size), np.int64) for layer in spec.layers
         ]
-        self.draws = np.zeros(boards, np.uint64)
-        self._powers = {layer.outputs: _lcg_powers(layer.outputs) for layer in spec.layers}
+        plan = spec.plan
+        self._clip = plan.clip
+        self._rates = [
+            plan.rate_local if layer.local else plan.rate_global for layer in spec.layers
+        ]
+        self._states = np.zeros((len(spec.layers), boards), np.uint64)
+        self.saturated = {"activations": 0, "errors": 0, "weights": 0}
+        """How many values were brought back into their range so far."""
 
     def seed(self, seeds: Sequence[int]) -> None:
-        """Set each board's generator for stochastic rounding."""
-        self.draws = np.asarray(seeds, np.uint64)
+        """Set each board's generators for stochastic rounding, one a layer."""
+        for number in range(len(self.layers)):
+            self._states[number] = [fixed.layer_seed(seed, number) for seed in seeds]
 
     def load(self, parameters: NDArray[np.int16], *, local: bool) -> None:
         """Set the local or the global parameters of every board, from their flat form."""
@@ -62,88 +74,204 @@ class Engine:
         )
 
     def forward(self, x: Words) -> list[Words]:
-        """Activations of every layer, the input first; each with the constant one appended."""
-        one = np.full((self.boards, 1), 1 << fixed.ACTIVATION_BITS, np.int64)
-        activations = [np.concatenate([x, one], axis=1)]
+        """Values below each layer, and those of the last; shapes (boards, values)."""
+        values = [x]
         for layer, w in zip(self.layers, self.weights, strict=True):
-            shift = fixed.dot_shift(layer.inputs)
-            z = _dot(w, activations[-1], shift)
-            down = fixed.WEIGHT_BITS - shift
-            z = (z + ((1 << down) >> 1)) >> down
-            z = np.clip(z, -fixed.ACTIVATION_MAX, fixed.ACTIVATION_MAX)
-            if layer.relu:
-                z = np.maximum(z, 0)
-            activations.append(np.concatenate([z, one], axis=1))
-        return activations
+            grid = values[-1].reshape(self.boards, layer.height, layer.width, layer.channels)
+            if layer.kind is Kind.POOL:
+                above = _pool(layer, grid)
+            else:
+                sums = _sums(layer, grid, w)
+                least = 0 if layer.relu else -fixed.ACTIVATION_MAX
+                above = self._saturate(np.maximum(sums, least), fixed.ACTIVATION_MAX, "activations")
+            values.append(above.reshape(self.boards, -1))
+        return values
 
-    def step(self, x: Words, y: Words, *, local: bool) -> Words:
-        """One online step on the local or the global layers; the loss of each board before it.
+    def step(self, x: Words, y: Words, *, local: bool) -> tuple[Words, Words]:
+        """One online step on the local or the global layers.
 
         Args:
             x: inputs in activation format, shape (boards, inputs).
-            y: labels in activation format, shape (boards, outputs).
+            y: labels: values in activation format, shape (boards, outputs), or classes, shape
+                (boards, 1).
             local: which side learns; the other stays frozen.
 
         Returns:
-            Squared error summed over the outputs, in loss format, shape (boards,).
+            Each board's loss before the step, in loss format, and whether it told the class; shapes
+            (boards,).
         """
-        activations = self.forward(x)
-        difference = (activations[-1][:, :-1] - y) << (fixed.ERROR_BITS - fixed.ACTIVATION_BITS)
-        error = np.clip(difference, -fixed.ERROR_MAX, fixed.ERROR_MAX)
-        loss: Words = ((error * error) >> (2 * fixed.ERROR_BITS - fixed.LOSS_BITS)).sum(axis=1)
-        first = min(i for i, layer in enumerate(self.layers) if layer.local == local)
+        values = self.forward(x)
+        if self.loss == "mse":
+            loss, error = _squared_error(values[-1], y)
+            told = np.zeros_like(loss)
+        else:
+            loss, error, told = cross_entropy(values[-1], y)
+        error = self._saturate(error, self._clip, "errors")
+        first = min(
+            i for i, layer in enumerate(self.layers) if layer.local == local and layer.parameters
+        )
         for i in range(len(self.layers) - 1, first - 1, -1):
-            layer, w, a = self.layers[i], self.weights[i], activations[i]
-            below = error
+            layer = self.layers[i]
+            grid = error.reshape(self.boards, layer.rows, layer.columns, layer.outputs)
             if i > first:
-                below = _carry_back(w, error, layer.outputs)
-                if self.layers[i - 1].relu:
-                    below = np.where(a[:, :-1] > 0, below, 0)
-            if layer.local == local:
-                self._update(i, error, a)
-            error = below
-        return loss
+                error = self._back(i, grid, values[i])
+            if layer.local == local and layer.parameters:
+                self._update(i, grid, values[i])
+        return loss, told
 
-    def _update(self, i: int, error: Words, a: Words) -> None:
-        down = fixed.ERROR_BITS + fixed.RATE_BITS - fixed.STEP_BITS
-        step = (error * self.rates[i] + ((1 << down) >> 1)) >> down
-        step = np.clip(step, -fixed.STEP_MAX, fixed.STEP_MAX)
-        multiplier, increment = self._powers[error.shape[1]]
-        states = (self.draws[:, None] * multiplier + increment) & np.uint64(0xFFFFFFFF)
-        self.draws = states[:, -1]
+    def _back(self, i: int, error: Words, below: Words) -> Words:
+        """The error of the values below layer i: through it, then through their own ReLU."""
+        layer = self.layers[i]
+        carried = np.zeros((self.boards, layer.height, layer.width, layer.channels), np.int64)
+        if layer.kind is Kind.POOL:
+            down = 2 * (layer.kernel.bit_length() - 1)
+            share = (error + (1 << down >> 1)) >> down
+            for dy in range(layer.kernel):
+                for dx in range(layer.kernel):
+                    _window(layer, carried, dy, dx)[:] = share
+        else:
+            w = self.weights[i][:, :, :-1]
+            shift = layer.error_shift
+            for tap in range(layer.kernel**2):
+                into = _window(layer, carried, *divmod(tap, layer.kernel))
+                if layer.kind is Kind.DEPTHWISE:
+                    into += (error * w[:, None, None, :, tap]) >> shift
+                else:
+                    part = w[:, :, tap * layer.channels : (tap + 1) * layer.channels]
+                    for output in range(layer.outputs):
+                        product = error[..., output, None] * part[:, None, None, output]
+                        into += product >> shift
+            down = fixed.WEIGHT_BITS - shift
+            carried = (carried + (1 << down >> 1)) >> down
+        carried = self._saturate(carried.reshape(self.boards, -1), self._clip, "errors")
+        if self.layers[i - 1].relu:
+            carried = np.where(below != 0, carried, 0)
+        return carried
+
+    def _update(self, i: int, error: Words, below: Words) -> None:
+        """A step for each pixel and output in turn, with a draw of the layer's generator each."""
+        layer, w = self.layers[i], self.weights[i]
+        down = fixed.ERROR_BITS[self.loss] + fixed.RATE_BITS - fixed.STEP_BITS
+        step = (error * self._rates[i] + (1 << down >> 1)) >> down
+        step = np.clip(step, -fixed.STEP_MAX, fixed.STEP_MAX).reshape(
+            self.boards, -1, layer.outputs
+        )
+        draws = step.shape[1] * layer.outputs
+        states = _next_states(self._states[i], draws)
+        self._states[i] = states[:, -1]
         dither = (states >> np.uint64(32 - fixed.UPDATE_SHIFT)).astype(np.int64)
-        change = (step[:, :, None] * a[:, None, :] + dither[:, :, None]) >> fixed.UPDATE_SHIFT
-        w = self.weights[i]
-        np.clip(w - change, fixed.WEIGHT_MIN, fixed.WEIGHT_MAX, out=w)
+        dither = dither.reshape(step.shape)
+        windows = _windows(layer, below.reshape(self.boards, layer.height, layer.width, -1))
+        # Pixels in groups: where no weight can reach its end on the way, their order is nothing.
+        group = max(1, _AT_ONCE // w.size)
+        for first in range(0, step.shape[1], group):
+            pixels = slice(first, first + group)
+            change = step[:, pixels, :, None] * windows[:, pixels] + dither[:, pixels, :, None]
+            change >>= fixed.UPDATE_SHIFT
+            if (np.abs(w) + np.abs(change).sum(axis=1)).max() <= fixed.WEIGHT_MAX:
+                w -= change.sum(axis=1)
+            else:
+                for pixel in range(change.shape[1]):
+                    w -= change[:, pixel]
+                    outside = (w < fixed.WEIGHT_MIN) | (w > fixed.WEIGHT_MAX)
+                    self.saturated["weights"] += int(np.count_nonzero(outside))
+                    np.clip(w, fixed.WEIGHT_MIN, fixed.WEIGHT_MAX, out=w)
+
+    def _saturate(self, values: Words, most: int, what: str) -> Words:
+        outside = np.abs(values) > most
+        self.saturated[what] += int(np.count_nonzero(outside))
+        return np.clip(values, -most, most)
 
 
-def _dot(w: Words, a: Words, shift: int) -> Words:
-    """Rows of ``w`` times ``a`` in groups; each group's sum is shifted before it is added."""
-    spare = -w.shape[2] % fixed.GROUP
-    products = np.pad(w * a[:, None, :], ((0, 0), (0, 0), (0, spare)))
-    groups = products.reshape(*w.shape[:2], -1, fixed.GROUP).sum(axis=3)
-    total: Words = (groups >> shift).sum(axis=2)
-    return total
+def _window(layer: LayerShape, grid: Words, dy: int, dx: int) -> Words:
+    """The pixel (dy, dx) of every window, as a view; shape (boards, rows, columns, channels)."""
+    bottom = dy + layer.stride * (layer.rows - 1) + 1
+    right = dx + layer.stride * (layer.columns - 1) + 1
+    return grid[:, dy : bottom : layer.stride, dx : right : layer.stride]
 
 
-def _carry_back(w: Words, error: Words, outputs: int) -> Words:
-    """The error of the layer below, before its activation."""
-    shift = fixed.error_shift(outputs)
-    total = ((error[:, :, None] * w[:, :, :-1]) >> shift).sum(axis=1)
+def _taps(layer: LayerShape, grid: Words) -> Words:
+    """Every window; shape (boards, rows, columns, kernel, kernel, channels)."""
+    k = layer.kernel
+    parts = [[_window(layer, grid, dy, dx) for dx in range(k)] for dy in range(k)]
+    return np.stack([np.stack(row, axis=3) for row in parts], axis=3)
+
+
+def _windows(layer: LayerShape, grid: Words) -> Words:
+    """What each row of weights meets, then the one that the bias meets.
+
+    Shape (boards, pixels, 1, row_size), or for depthwise (boards, pixels, channels, row_size).
+    """
+    taps = _taps(layer, grid)
+    pixels = layer.rows * layer.columns
+    if layer.kind is Kind.DEPTHWISE:
+        rows = np.moveaxis(taps, 5, 3).reshape(len(grid), pixels, layer.channels, -1)
+    else:
+        rows = taps.reshape(len(grid), pixels, 1, -1)
+    one = np.full((*rows.shape[:3], 1), 1 << fixed.ACTIVATION_BITS, np.int64)
+    return np.concatenate([rows, one], axis=3)
+
+
+def _sums(layer: LayerShape, grid: Words, w: Words) -> Words:
+    """Dot products of windows and rows of weights, in groups; each group's sum is shifted."""
+    shift = layer.dot_shift
+    windows = _windows(layer, grid)
+    total = (windows[..., -1] * w[:, None, :, -1]) >> shift
+    for segment in range(layer.kernel):
+        for start in range(0, layer.segment, fixed.GROUP):
+            first = segment * layer.segment + start
+            last = min(first + fixed.GROUP, (segment + 1) * layer.segment)
+            group = (windows[..., first:last] * w[:, None, :, first:last]).sum(axis=3)
+            total = total + (group >> shift)
     down = fixed.WEIGHT_BITS - shift
-    carried: Words = np.clip(
-        (total + ((1 << down) >> 1)) >> down, -fixed.ERROR_MAX, fixed.ERROR_MAX
-    )
-    return carried
+    return (total + (1 << down >> 1)) >> down
 
 
-def _lcg_powers(count: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Multipliers and increments that give the generator's next ``count`` states at once."""
+def _pool(layer: LayerShape, grid: Words) -> Words:
+    """Means of windows, rounded."""
+    down = 2 * (layer.kernel.bit_length() - 1)
+    mean: Words = (_taps(layer, grid).sum(axis=(3, 4)) + (1 << down >> 1)) >> down
+    return mean
+
+
+def _squared_error(z: Words, y: Words) -> tuple[Words, Words]:
+    """Squared error in loss format, and the derivative of half of it."""
+    bits = fixed.ERROR_BITS["mse"]
+    error = (z - y) << (bits - fixed.ACTIVATION_BITS)
+    error = np.clip(error, -fixed.ERROR_MAX, fixed.ERROR_MAX)
+    loss = ((error * error) >> (2 * bits - fixed.LOSS_BITS)).sum(axis=1)
+    return loss, error
+
+
+def cross_entropy(z: Words, classes: Words) -> tuple[Words, Words, Words]:
+    """Cross-entropy of softmax in loss format, its derivative, and whether the class leads."""
+    bits = fixed.ERROR_BITS["cross_entropy"]
+    distance = z.max(axis=1, keepdims=True) - z
+    weight = fixed.exp_of_minus(distance)
+    total = weight.sum(axis=1, keepdims=True)
+    error = ((weight << bits) + (total >> 1)) // total
+    own = np.take_along_axis(error, classes, axis=1) - (1 << bits)
+    np.put_along_axis(error, classes, own, axis=1)
+    far = np.take_along_axis(distance, classes, axis=1)
+    loss = fixed.log_of(total) + (far << (fixed.LOSS_BITS - fixed.ACTIVATION_BITS))
+    told = z.argmax(axis=1) == classes[:, 0]
+    return loss[:, 0], error, told.astype(np.int64)
+
+
+def _next_states(states: NDArray[np.uint64], count: int) -> NDArray[np.uint64]:
+    """Each generator's next ``count`` states; shape (boards, count)."""
+    multipliers, increments = _powers(count)
+    return (states[:, None] * multipliers + increments) & np.uint64(0xFFFFFFFF)
+
+
+@cache
+def _powers(count: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Multipliers and increments that lead to the generator's next ``count`` states at once."""
     multiplier, increment = 1, 0
-    multipliers, increments = [], []
+    pairs = []
     for _ in range(count):
         multiplier = multiplier * fixed.LCG_MULTIPLIER & 0xFFFFFFFF
         increment = (increment * fixed.LCG_MULTIPLIER + fixed.LCG_INCREMENT) & 0xFFFFFFFF
-        multipliers.append(multiplier)
-        increments.append(increment)
-    return np.array(multipliers, np.uint64), np.array(increments, np.uint64)
+        pairs.append((multiplier, increment))
+    multipliers, increments = np.array(pairs, np.uint64).T
+    return multipliers, increments

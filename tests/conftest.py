@@ -1,5 +1,6 @@
 """Fixtures that several tests need."""
 
+import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,3 +38,28 @@ def broker(absent_broker: Broker) -> Broker:
     """A running broker."""
     absent_broker.start()
     return absent_broker
+
+
+SHARED = processes.PROJECT.parent / "shared" / "data"
+"""Public data sets, where somebody has put them."""
+
+
+@pytest.fixture(scope="session")
+def omniglot_archive() -> Path:
+    """Real drawings."""
+    path = SHARED / "omniglot_background.npz"
+    if not path.is_file():
+        pytest.skip(f"{path} is absent: real drawings are not tested")
+    return path
+
+
+@pytest.fixture(scope="session")
+def speech_commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real keywords, unpacked."""
+    path = SHARED / "speech_commands_dev.tar.xz"
+    if not path.is_file():
+        pytest.skip(f"{path} is absent: real keywords are not tested")
+    folder = tmp_path_factory.mktemp("speech_commands")
+    with tarfile.open(path) as archive:
+        archive.extractall(folder, filter="data")
+    return folder

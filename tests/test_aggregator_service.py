@@ -72,7 +72,7 @@ def update(board: str, round_: int) -> Update:
     changes = rng.integers(-300, 300, SPEC.global_count)
     block = sparse.encode(changes, sparse.top_indices(changes, SPEC.plan.top), SPEC.tensors)
     sent = 1000 * (round_ + 1)
-    return Update(SPEC.lineage, round_, board, 1, 4, 5, 4096, 2048, sent, 7, 3, 9, block)
+    return Update(SPEC.lineage, round_, board, 1, 4, 5, 4096, 2048, 0, sent, 7, 3, 9, block)
 
 
 def oracle(answered: list[list[str]]) -> GlobalModel:
@@ -241,6 +241,7 @@ def test_a_fleet_completes_its_rounds(aggregator: Aggregator, boards: Boards) ->
         "version": 4,
         "loss": 2048 / 4096 / 5 / 2,
         "support_loss": 4096 / 4096 / 4 / 2,
+        "accuracy": None,  # There are no classes.
         "accepted": 16,
         "refused": {},
         "bytes_up": 4 * 4000,

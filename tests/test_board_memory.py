@@ -14,8 +14,9 @@ from tests.support import on_both_boards, run_board
 @pytest.mark.real
 @on_both_boards
 def test_a_thousand_samples_take_no_heap(bits: Bits, broker: Broker) -> None:
-    # Samples as a source may hand them over; then the client's own loop, connected and not.
+    # Samples as a source may hand them over, of values and of classes, for layers of every kind;
+    # a converter's counts; then the client's own loop, connected and not.
     taken = dict(run_board("memory.py", bits, str(broker.port)))
     assert taken.pop("six floats") > 0  # The measure measures.
-    assert len(taken) == 18
+    assert len(taken) == 34
     assert taken == dict.fromkeys(taken, 0)

@@ -1,8 +1,8 @@
 """An emulated board is a board: its RAM, its instructions, the files that ship; and it counts."""
 
 import json
-import time
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,18 @@ import pytest
 from localfleet.emulator import Emulator, compiled_client
 from localfleet.errors import ProcessError
 from localfleet.natmod import build_native
+from localfleet.processes import PROJECT
 from localfleet.toolchain import Kind
-from protocol import fixed
+from protocol import fixed, memory
+from protocol.spec import Spec
+from tests.networks import random_case, random_spec
 from tests.support import BOARD_SCRIPTS, GOLDEN, compile_client, real
+from tools.golden import as_a_board_writes
 from tools.replay import make_case, make_spec, replay
 
 KINDS: list[Kind] = ["cortex-m0", "rv32imc"]
+CONNECTION = 8000
+"""Bytes of heap that client.py, link.py and umqtt.simple take, which need a network: roughly."""
 
 
 @pytest.fixture(params=KINDS)
@@ -39,13 +45,11 @@ def run(board: Emulator, text: str, timeout: float = 10) -> list[str]:
 
 @pytest.mark.real
 def test_it_has_the_heap_and_the_words_of_a_board(board: Emulator) -> None:
-    start = time.perf_counter()
     [free, words, march, platform] = run(
         board,
         "import gc, sys; print(gc.mem_free()); print(sys.maxsize)\n"
         "print(sys.implementation._mpy >> 10 & 15); print(sys.platform)",
     )
-    assert time.perf_counter() - start < 2  # Seconds; about 0.1 here.
     assert 137 * 1024 < int(free) < 139 * 1024
     assert int(words) == 2**31 - 1
     assert int(march) == {"cortex-m0": 4, "rv32imc": 11}[board.kind]  # armv6m, rv32imc
@@ -61,7 +65,7 @@ def test_the_shipped_arithmetic_loads_without_a_network(board: Emulator) -> None
         "gc.collect(); print(kernels.__file__); print(before - gc.mem_free())",
     )
     assert file == "tinymetafed/kernels.mpy"
-    assert int(used) < 20_000  # Bytes; about 15,000 here.
+    assert int(used) < 36_000  # Bytes; see docs/board.md.
 
 
 @pytest.mark.real
@@ -193,14 +197,17 @@ import icount
 from array import array
 from native import dot
 from tinymetafed import kernels
+from tinymetafed.layers import Layer
+from tinymetafed.messages import Plan
+plan = Plan(1, 1, 0, [], 1, 1, 1, 1, 1, 1, 8, 0)
 def count(n):
-    a = array("i", range(n))
-    b = array("i", [3] * n)
-    if dot(a, b) != 3 * n * (n - 1) // 2:
-        raise ValueError(dot(a, b))
-    table = array("i", [n - 1, 1, 0, 0, 0, 0])
-    z = array("i", [0])
-    return icount.measure(dot, a, b), icount.measure(kernels.forward, a, b, z, table)
+    layer = Layer([0, 1, 1, n, 1, 1, 1, 0, 1], plan, None)
+    w = array("i", range(n + 1))
+    a = array("i", [3] * n)
+    if dot(a, w) != 3 * n * (n - 1) // 2:
+        raise ValueError(dot(a, w))
+    in_viper = icount.measure(kernels.forward, w, a, layer.above, layer.table)
+    return icount.measure(dot, a, w), in_viper
 for less, more in zip(count(128), count(256)):
     print((more - less) / 128)
 """
@@ -227,6 +234,22 @@ def test_c_that_does_not_compile_says_why(tmp_path: Path) -> None:
 # --- The arithmetic, bit for bit
 
 
+@pytest.fixture(params=["cortex-m0", "cortex-m0 without assembler", "rv32imc"])
+def trainer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Emulator]:
+    """A board with the compiled client; the one without assembler runs viper on the same core."""
+    compile_client()
+    kind: Kind = "rv32imc" if request.param == "rv32imc" else "cortex-m0"
+    with real(lambda: Emulator(kind)) as emulator:
+        package = tmp_path / "tinymetafed"
+        shutil.copytree(compiled_client(kind), package)
+        assert (package / "thumb.mpy").exists() == (kind == "cortex-m0")
+        if request.param == "cortex-m0 without assembler":
+            (package / "thumb.mpy").unlink()
+        emulator.add(package)
+        emulator.add(BOARD_SCRIPTS / "replay.py")
+        yield emulator
+
+
 def replay_on(board: Emulator, case: dict[str, Any]) -> Any:
     (board.folder / "case.json").write_text(json.dumps([case]))
     [line] = board.run("replay.py", "case.json")
@@ -240,32 +263,93 @@ def in_words(result: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.real
-def test_a_board_trains_as_the_golden_vectors_say(board: Emulator) -> None:
-    board.add(BOARD_SCRIPTS / "replay.py")
+@pytest.mark.slow
+def test_a_board_trains_as_the_golden_vectors_say(trainer: Emulator) -> None:
     for vector in json.loads((GOLDEN / "arithmetic.json").read_text()):
         expected = in_words(vector.pop("expected"))
-        assert replay_on(board, vector) == expected, vector["name"]
+        assert replay_on(trainer, vector) == expected, vector["name"]
 
 
 @pytest.mark.real
-def test_a_board_trains_as_the_numpy_engine_does(board: Emulator) -> None:
+def test_a_board_trains_as_the_numpy_engine_does(trainer: Emulator) -> None:
     rng = np.random.default_rng(6)
-    board.add(BOARD_SCRIPTS / "replay.py")
-    for _ in range(8):
-        widths = [int(width) for width in rng.integers(1, 25, 4)]
-        spec = make_spec(
-            widths[0],
-            [(widths[1], True, bool(rng.integers(2))), (widths[2], True, False), (3, False, True)],
-            seed=int(rng.integers(2**32)),
-            rate_local=float(rng.uniform(0.001, 0.5)),
-            rate_global=float(rng.uniform(0.001, 0.5)),
-            percent=float(rng.choice([1, 10, 100])),
-        )
-        ends = [fixed.WEIGHT_MIN, fixed.WEIGHT_MAX]
-        extreme = rng.choice(ends, spec.global_count).astype(np.int16)
-        base = extreme if rng.random() < 0.25 else spec.start()
-        samples = spec.training.support + spec.training.query
-        x = rng.normal(size=(samples, widths[0])) * rng.choice([0.1, 1, 10])
-        y = rng.normal(size=(samples, 3)) * 3
-        case = make_case(spec, base, int(rng.integers(2**32)), x, y)
-        assert replay_on(board, case) == in_words(replay(spec, case)), widths
+    trained = 0
+    while trained < 12:
+        spec = random_spec(rng)
+        case = random_case(rng, spec)
+        if len(json.dumps(case)) > 8_000:
+            continue  # Its text leaves too little of the heap.
+        trained += 1
+        assert replay_on(trainer, case) == in_words(replay(spec, case)), spec.plan.layers
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_each_kernel_in_assembler_is_the_one_in_viper(seed: int) -> None:
+    compile_client()
+    with real(lambda: Emulator("cortex-m0")) as board:
+        board.add(compiled_client("cortex-m0"))
+        board.add(BOARD_SCRIPTS / "kernels.py")
+        [line] = board.run("kernels.py", "100", str(seed))
+    result = json.loads(line)
+    assert result["differ"] == dict.fromkeys(["forward", "carry_back", "settle", "update"], 0)
+    assert result["rounds"] == 100
+    assert result["ends"] > 100  # Weights that saturated: their code is seldom reached.
+
+
+# --- A whole round, as shipped
+
+
+def sine_round() -> tuple[Spec, dict[str, Any]]:
+    spec = Spec.from_file(PROJECT / "specs" / "sine.toml")
+    rng = np.random.default_rng(1)
+    x = rng.uniform(-5, 5, (spec.training.support + spec.training.query, 1))
+    return spec, make_case(spec, spec.start(), 7, x, 3 * np.sin(x + 1))
+
+
+def drawings_round() -> tuple[Spec, dict[str, Any]]:
+    """Drawings of 14 x 14 points in five classes, one of each kind of layer, 4,000 parameters."""
+    layers: list[Any] = [
+        {"kind": "conv", "kernel": 3, "stride": 2, "outputs": 16, "activation": "relu"},
+        {"kind": "depthwise", "activation": "relu"},
+        {"kind": "conv", "kernel": 1, "outputs": 32, "activation": "relu"},
+        {"kind": "pool", "size": 2},
+        (24, True, False),
+        (5, False, True),
+    ]
+    spec = make_spec((14, 14, 1), layers, loss="cross_entropy", support=5, query=5)
+    rng = np.random.default_rng(2)
+    x = np.where(rng.random((10, 196)) < 0.2, 1.0, 0.0)
+    return spec, make_case(spec, spec.start(), 7, x, rng.integers(0, 5, 10))
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("task", [sine_round, drawings_round])
+def test_a_whole_round_fits_the_heap_and_gives_the_hosts_update(
+    trainer: Emulator,
+    task: Callable[[], tuple[Spec, dict[str, Any]]],
+    record_property: Callable[[str, object], None],
+) -> None:
+    spec, case = task()
+    samples = [*case["support"], *case["query"]]
+    head = {"plan": case["plan"], "seed": case["seed"]}
+    (trainer.folder / "round").write_text("\n".join(map(json.dumps, [head, *samples])) + "\n")
+    (trainer.folder / "base").write_bytes(np.array(case["base"], "<i2").tobytes())
+    trainer.add(BOARD_SCRIPTS / "round.py")
+    [line] = trainer.run("round.py", "round", "base")
+    told = json.loads(line)
+
+    plan = spec.plan
+    host = replay(spec, case)
+    facts = [plan.support, plan.query, *host["losses"], host["told"][1], 1, 2, 3, 4]
+    update = [plan.lineage, 5, "board-00", 6, *facts, bytes.fromhex(host["block"])]
+    assert bytes.fromhex(told["update"]) == as_a_board_writes(update)
+
+    needed = memory.needed(spec)
+    record_property("heap_peak", told["peak"])
+    print(
+        f"{trainer.kind}: {told['peak']:,} of {told['heap']:,} bytes, {told['code']:,} of them code"
+    )
+    assert 137 * 1024 < told["heap"] < 139 * 1024
+    assert told["peak"] + CONNECTION < sum(needed.values()) < memory.BOARD
+    assert told["code"] + CONNECTION < needed["client"]  # What a spec is checked against.

@@ -4,11 +4,9 @@ In each scenario something goes wrong in the middle of round 2, in which one boa
 model that comes out must be the oracle's, bit for bit: no update is lost, none counts twice.
 """
 
-import json
 import signal
-import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -17,22 +15,20 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from aggregator.journal import read_history
 from localfleet import processes
-from localfleet.processes import Program
-from localfleet.watcher import Progress, Watcher
+from localfleet.watcher import Watcher
 from protocol.fixed import ACTIVATION_BITS, to_activation
 from protocol.messages import Update
-from protocol.spec import Spec
-from protocol.topics import Topics
 from tests.conftest import Broker
-from tests.oracle import Samples, draw_samples, play, train
+from tests.fleet import PATIENCE, Fleet
+from tests.oracle import train
 
 pytestmark = pytest.mark.real
 
 BOARDS = ["board-a", "board-b", "board-c", "board-d"]
 HELD = "board-d"
 HELD_ROUND = 2
-PATIENCE = 40.0
 SPEC = """
 fleet = "test"
 seed = 7
@@ -64,35 +60,8 @@ percent_down = 40
 """
 
 
-class Fleet:
-    """Four boards, an aggregator and a broker, each of which a test may kill and start again."""
-
-    def __init__(self, folder: Path, broker: Broker) -> None:
-        self.folder = folder
-        self.broker = broker
-        self.spec = Spec.from_toml(SPEC)
-        self.topics = Topics(self.spec.fleet)
-        self.samples: Samples = draw_samples(self.spec, BOARDS, seed=3)
-        spec_file = folder / "spec.toml"
-        spec_file.write_text(SPEC)
-        self.aggregator = processes.aggregator(folder, spec_file, broker.port)
-        self.boards = {name: self._board(name, i) for i, name in enumerate(BOARDS)}
-        self.programs = [self.aggregator, *self.boards.values()]
-
-    def _board(self, name: str, i: int) -> Program:
-        folder = self.folder / name
-        settings: dict[str, object] = {
-            "broker": f"mqtt://127.0.0.1:{self.broker.port}",
-            "fleet": self.spec.fleet,
-        }
-        main = Path(__file__).parent / "board" / "fleet_main.py"
-        program = processes.board(folder, name, 64 if i % 2 else 32, settings, main)
-        (folder / "samples.json").write_text(json.dumps(self.samples[name]))
-        return program
-
-    def start(self) -> None:
-        for program in self.programs:
-            program.start()
+class HeldFleet(Fleet):
+    """One board of it can be held back in the middle of a round."""
 
     def hold(self) -> None:
         (self.folder / HELD / "hold").write_text(str(HELD_ROUND))
@@ -100,66 +69,90 @@ class Fleet:
     def release(self) -> None:
         (self.folder / HELD / "hold").unlink()
 
-    def wait_until(self, watcher: Watcher, wanted: Callable[[Progress], bool]) -> Progress:
-        ends = time.monotonic() + PATIENCE
-        while time.monotonic() < ends:
-            progress = watcher.next(seconds=1)
-            if progress is not None and wanted(progress):
-                return progress
-        logs = [p.log.read_text(errors="replace")[-2000:] for p in self.programs]
-        pytest.fail("the fleet did not get there in time:\n" + "\n---\n".join(logs))
-
     def wait_until_only_the_held_board_is_missing(self, watcher: Watcher) -> None:
         self.wait_until(
             watcher,
             lambda p: p["round"] == HELD_ROUND and p["answered"] == len(BOARDS) - 1,
         )
 
-    def wait_until_done(self, watcher: Watcher) -> Progress:
-        return self.wait_until(watcher, lambda p: p["state"] == "done")
-
-    def cohorts(self) -> list[set[str]]:
-        """Who is in each round, by the journal."""
-        cohorts: list[set[str]] = [set() for _ in range(self.spec.rounds.count)]
-        with self._journal() as db:
-            for round_, board in db.execute("SELECT round, board FROM updates"):
-                cohorts[round_].add(board)
-        return cohorts
-
-    def versions(self) -> list[bytes]:
-        """The published model after each round."""
-        with self._journal() as db:
-            rows = db.execute("SELECT published FROM models WHERE version > 0 ORDER BY version")
-            return [published for (published,) in rows]
-
-    def payload(self, round_: int, board: str) -> bytes:
-        with self._journal() as db:
-            (payload,) = db.execute(
-                "SELECT payload FROM updates WHERE round = ? AND board = ?", (round_, board)
-            ).fetchone()
-            assert isinstance(payload, bytes)
-            return payload
-
-    def _journal(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.folder / "state" / "journal.db")
-
-    def assert_equals_oracle(self) -> None:
-        published = [model.tobytes() for model in play(self.spec, self.samples, self.cohorts())]
-        assert self.versions() == published
-
 
 @pytest.fixture
-def fleet(tmp_path: Path, broker: Broker) -> Iterator[Fleet]:
-    fleet = Fleet(tmp_path, broker)
+def fleet(tmp_path: Path, broker: Broker) -> Iterator[HeldFleet]:
+    fleet = HeldFleet(tmp_path, broker, SPEC, BOARDS)
     with processes.stopping(fleet.programs):
         yield fleet
+
+
+CLASSES = """
+fleet = "letters"
+seed = 5
+[model]
+inputs = [9, 9, 1]
+loss = "cross_entropy"
+[[model.layers]]
+kind = "conv"
+kernel = 3
+stride = 2
+outputs = 6
+activation = "relu"
+[[model.layers]]
+kind = "depthwise"
+activation = "relu"
+[[model.layers]]
+kind = "conv"
+kernel = 1
+outputs = 8
+activation = "relu"
+[[model.layers]]
+kind = "pool"
+size = 2
+[[model.layers]]
+outputs = 3
+activation = "none"
+local = true
+[training]
+support = 12
+query = 9
+rate_local = 0.2
+rate_global = 0.05
+percent = 30
+clip = 1.0
+[rounds]
+count = 4
+cohort = 2
+deadline = 30
+step_max = 1.5
+percent_down = 50
+"""
+
+
+def test_a_fleet_learns_to_tell_classes(tmp_path: Path, broker: Broker) -> None:
+    """Convolutions and cross-entropy on two boards; each round has its share of right answers."""
+    fleet = Fleet(tmp_path, broker, CLASSES, BOARDS[:2])
+    told = []
+    with processes.stopping(fleet.programs):
+        fleet.start()
+        with Watcher(broker.port, fleet.topics) as watcher:
+            while (progress := fleet.wait_until(watcher, bool))["state"] != "done":
+                told.append(progress["accuracy"])
+            told.append(progress["accuracy"])
+    assert progress["refused"] == {}
+    assert fleet.cohorts() == [set(BOARDS[:2])] * fleet.spec.rounds.count
+    fleet.assert_equals_oracle()
+    # Of 9 query samples a board, what the oracle's boards told right.
+    history = read_history(tmp_path / "state")
+    right = [facts.accuracy for facts in history]
+    assert right == [share for share, _ in fleet.measured()]
+    assert [facts.loss for facts in history] == [loss for _, loss in fleet.measured()]
+    assert {share for share in told if share is not None} <= set(right)
+    assert told[-1] == right[-1]
 
 
 def everyone(rounds: int) -> list[set[str]]:
     return [set(BOARDS)] * rounds
 
 
-def test_a_fleet_comes_to_what_the_oracle_computes(fleet: Fleet) -> None:
+def test_a_fleet_comes_to_what_the_oracle_computes(fleet: HeldFleet) -> None:
     """Two 32-bit and two 64-bit boards take part in every round."""
     fleet.start()
     with Watcher(fleet.broker.port, fleet.topics) as watcher:
@@ -170,7 +163,23 @@ def test_a_fleet_comes_to_what_the_oracle_computes(fleet: Fleet) -> None:
     fleet.assert_equals_oracle()
 
 
-def test_a_board_predicts_between_rounds_and_without_a_broker(fleet: Fleet) -> None:
+@pytest.mark.parametrize("value_bits", [4, 16])
+def test_a_fleet_with_error_feedback_comes_to_what_the_oracle_computes(
+    tmp_path: Path, broker: Broker, value_bits: int
+) -> None:
+    """Each board keeps what it did not send, and sends it with a later update."""
+    settings = f"percent = 5\nvalue_bits = {value_bits}\nerror_feedback = true"
+    fleet = Fleet(tmp_path, broker, SPEC.replace("percent = 20", settings), BOARDS)
+    with processes.stopping(fleet.programs):
+        fleet.start()
+        with Watcher(broker.port, fleet.topics) as watcher:
+            progress = fleet.wait_until_done(watcher)
+    assert progress["refused"] == {}
+    assert fleet.cohorts() == everyone(fleet.spec.rounds.count)
+    fleet.assert_equals_oracle()
+
+
+def test_a_board_predicts_between_rounds_and_without_a_broker(fleet: HeldFleet) -> None:
     """What it answers is what the network as it trained it last says."""
     fleet.start()
     with Watcher(fleet.broker.port, fleet.topics) as watcher:
@@ -179,8 +188,8 @@ def test_a_board_predicts_between_rounds_and_without_a_broker(fleet: Fleet) -> N
     last = fleet.spec.rounds.count - 1
     published = np.frombuffer(fleet.versions()[last - 1], np.int16)
     for name in ("board-a", "board-b"):
-        engine = train(fleet.spec, published, name, last, fleet.samples[name][last])
-        (answer,) = engine.forward(to_activation(np.array([[0.5]])))[-1][0, :1]
+        engine, _, _ = train(fleet.spec, published, name, last, fleet.samples[name][last])
+        (answer,) = engine.forward(to_activation(np.array([[0.5]])))[-1][0]
         prediction = fleet.folder / name / "prediction"
         prediction.unlink()
         ends = time.monotonic() + PATIENCE
@@ -189,7 +198,7 @@ def test_a_board_predicts_between_rounds_and_without_a_broker(fleet: Fleet) -> N
         assert float(prediction.read_text()) == answer / 2**ACTIVATION_BITS
 
 
-def test_a_board_killed_in_mid_round_is_not_waited_for_and_comes_back(fleet: Fleet) -> None:
+def test_a_board_killed_in_mid_round_is_not_waited_for_and_comes_back(fleet: HeldFleet) -> None:
     """The broker publishes its last will, and the round closes with the other three. Started again,
     without memory, it fetches the model and is in a later round.
     """
@@ -207,7 +216,7 @@ def test_a_board_killed_in_mid_round_is_not_waited_for_and_comes_back(fleet: Fle
     fleet.assert_equals_oracle()
 
 
-def test_the_aggregator_killed_in_mid_round_goes_on_where_it_was(fleet: Fleet) -> None:
+def test_the_aggregator_killed_in_mid_round_goes_on_where_it_was(fleet: HeldFleet) -> None:
     """Three updates are journaled when it is killed; the fourth board answers its successor."""
     fleet.hold()
     fleet.start()
@@ -222,7 +231,7 @@ def test_the_aggregator_killed_in_mid_round_goes_on_where_it_was(fleet: Fleet) -
     fleet.assert_equals_oracle()
 
 
-def test_updates_sent_while_the_aggregator_is_away_are_not_lost(fleet: Fleet) -> None:
+def test_updates_sent_while_the_aggregator_is_away_are_not_lost(fleet: HeldFleet) -> None:
     """The fourth board sends its update to a broker without a subscriber, which keeps it."""
     fleet.hold()
     fleet.start()
@@ -240,7 +249,7 @@ def test_updates_sent_while_the_aggregator_is_away_are_not_lost(fleet: Fleet) ->
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
-def test_the_broker_restarted_in_mid_round(fleet: Fleet, sign: signal.Signals) -> None:
+def test_the_broker_restarted_in_mid_round(fleet: HeldFleet, sign: signal.Signals) -> None:
     """Boards and aggregator reconnect by themselves, and what was journaled counts.
 
     A broker that stops in order publishes everyone's last will, so the round may close without the
@@ -264,7 +273,7 @@ def test_the_broker_restarted_in_mid_round(fleet: Fleet, sign: signal.Signals) -
 
 def test_the_broker_comes_last(tmp_path: Path, absent_broker: Broker) -> None:
     """Whoever is first waits for the others."""
-    fleet = Fleet(tmp_path, absent_broker)
+    fleet = HeldFleet(tmp_path, absent_broker, SPEC, BOARDS)
     with processes.stopping(fleet.programs):
         fleet.start()
         absent_broker.start()
@@ -274,7 +283,7 @@ def test_the_broker_comes_last(tmp_path: Path, absent_broker: Broker) -> None:
     fleet.assert_equals_oracle()
 
 
-def test_duplicates_stale_rounds_and_garbage_change_nothing(fleet: Fleet) -> None:
+def test_duplicates_stale_rounds_and_garbage_change_nothing(fleet: HeldFleet) -> None:
     """A stranger repeats a board's update, sends one of an old round, and one that is noise."""
     fleet.hold()
     fleet.start()

@@ -18,7 +18,7 @@ from localfleet.processes import PROJECT
 from protocol import cohort, fixed, messages, sparse, topics
 from tests.support import GOLDEN, on_both_boards, run_board
 
-NAMES = ["arithmetic", "hashes", "messages", "sparse"]
+NAMES = ["arithmetic", "hashes", "messages", "sparse", "speech"]
 
 
 def vectors(name: str) -> list[dict[str, Any]]:
@@ -37,7 +37,7 @@ def test_the_hosts_code_makes_the_committed_files(tmp_path: Path) -> None:
 
 
 def test_the_files_stay_small() -> None:
-    assert sum(file.stat().st_size for file in GOLDEN.iterdir()) < 200_000
+    assert sum(file.stat().st_size for file in GOLDEN.iterdir()) < 300_000
 
 
 @pytest.mark.parametrize("vector", vectors("messages"), ids=lambda vector: vector["name"])
@@ -62,9 +62,10 @@ def test_the_host_reads_each_block(vector: dict[str, Any]) -> None:
     assert found == vector["applied"]
 
 
-def test_both_index_codings_are_among_the_blocks() -> None:
-    codings = {bytes.fromhex(vector["block"])[0] for vector in vectors("sparse")}
-    assert codings == {sparse.ELIAS_FANO, sparse.BITMAP}
+def test_every_coding_is_among_the_blocks() -> None:
+    codings = [bytes.fromhex(vector["block"])[0] for vector in vectors("sparse")]
+    assert {coding & 15 for coding in codings} >= {0, 1, 2, 3, 15}
+    assert {coding >> 4 for coding in codings} == {0, 1, 2, 4, 5, 6}  # Widths, and inverted.
 
 
 def test_the_hashes_are_the_published_ones() -> None:
@@ -102,8 +103,13 @@ def test_a_board_writes_and_reads_the_same_messages(bits: Bits) -> None:
 @on_both_boards
 def test_a_board_hashes_and_converts_alike(bits: Bits) -> None:
     answers = run_board("golden.py", bits, "hashes", GOLDEN)
+    unanswered = set()
     for vector, answer in zip(vectors("hashes"), answers, strict=True):
-        assert answer == [value for _, value in vector["cases"]], vector["name"]
+        if answer is None:
+            unanswered.add(vector["name"])
+        else:
+            assert answer == [value for _, value in vector["cases"]], vector["name"]
+    assert unanswered == {"exp_of_minus", "log_of"}  # On a board they are within cross_entropy.
 
 
 @pytest.mark.real

@@ -31,7 +31,7 @@ def update(board: str = BOARDS[0], round_: int = 0, entries: int = 5) -> Update:
     block = encode(changes, np.arange(1, entries + 1), SPEC.tensors)
     plan = SPEC.plan
     return Update(
-        plan.lineage, round_, board, 1, plan.support, plan.query, 100, 200, 10, 20, 3, 4, block
+        plan.lineage, round_, board, 1, plan.support, plan.query, 100, 200, 3, 10, 20, 3, 4, block
     )
 
 
@@ -120,6 +120,8 @@ def test_reasons(bench: Bench) -> None:
         (Refusal.GARBLED, Arrived(TOPICS.up("a"), b"\x93\x01\x02\x03", 1)),
         (Refusal.GARBLED, arrived(replace(fine, query=0))),
         (Refusal.GARBLED, arrived(replace(fine, support=plan.support + 1))),
+        (Refusal.GARBLED, arrived(replace(fine, query_correct=plan.query + 1))),
+        (Refusal.GARBLED, arrived(replace(fine, query=5, query_correct=6))),
         (Refusal.IDENTITY, arrived(fine, BOARDS[1])),
         (Refusal.IDENTITY, Arrived(TOPICS.root + "/up/99/" + BOARDS[0], fine.pack(), 1)),
         (Refusal.LINEAGE, arrived(replace(fine, lineage=plan.lineage ^ 1))),

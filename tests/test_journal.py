@@ -26,7 +26,7 @@ from rounds.sums import PartialSum
 PROJECT = Path(__file__).resolve().parent.parent
 SPEC_FILE = PROJECT / "specs" / "sine.toml"
 SPEC = Spec.from_file(SPEC_FILE)
-FACTS = RoundFacts(0, 0.5, 1.5, 2, 3, 0.25, 3.0, 1, {"stale": 4})
+FACTS = RoundFacts(0, 0.5, 1.5, 0.75, 2, 3, 0.25, 3.0, 1, {"stale": 4})
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_a_closed_round_is_a_version_with_its_facts(tmp_path: Path, journal: Jou
 
 def test_traffic_goes_on_counting_when_a_board_restarts_and_when_we_do() -> None:
     def report(traffic: Traffic, up: int, down: int) -> None:
-        traffic.report(Update(0, 0, "a", 0, 1, 1, 0, 0, up, down, 0, 0, b""))
+        traffic.report(Update(0, 0, "a", 0, 1, 1, 0, 0, 0, up, down, 0, 0, b""))
 
     traffic = Traffic()
     report(traffic, 100, 1000)

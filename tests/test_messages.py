@@ -25,11 +25,14 @@ from tests.support import mutated
 
 U32 = 2**32 - 1
 MESSAGES: list[Message] = [
-    Plan(1, 2, ((1, 8, 2, 4096), (8, 1, 1, 1448)), 655, 328, 32, 32, 4),
+    Plan(
+        *(1, 2, 1, ((0, 5, 4, 2, 8, 3, 1, 2, 965), (0, 1, 1, 48, 5, 1, 1, 1, 591))),
+        *(655, 328, 32, 32, 2**15 - 1, 4, 8, 0),
+    ),
     Round(1, 2, 3, 2**32, 30_000),
     Chunk(1, 2, 0, 1, U32, bytes(CHUNK_BYTES)),
     Delta(1, 2, U32, b"\0\0\0\0"),
-    Update(1, 2, "board-00", 3, 32, 32, 100, 100, 10, 20, 300, 40_000, b"\0\0\0\0"),
+    Update(1, 2, "board-00", 3, 32, 32, 100, 100, 31, 10, 20, 300, 40_000, b"\0\0\0\0"),
     Receipt(1, 2, ("board-00", "board-01")),
 ]
 KINDS = [type(message) for message in MESSAGES]
@@ -52,9 +55,16 @@ def test_a_message_arrives_as_it_was_sent(message: Message) -> None:
         (PLAN, "seed", True, "an integer"),
         (PLAN, "rate_local", 2**15 + 1, "from 0 to 32768"),
         (PLAN, "top", 2**16, "from 0 to 65535"),
-        (PLAN, "layers", 3, "a list of"),
-        (PLAN, "layers", ((1, 2, 3),), "a list of"),
-        (PLAN, "layers", ((1, 2, 3, -4),), "a list of"),
+        (PLAN, "loss", 2, "from 0 to 1"),
+        (PLAN, "clip", 2**15, "from 0 to 32767"),
+        (PLAN, "value_bits", 17, "from 0 to 16"),
+        (PLAN, "feedback", 2, "from 0 to 1"),
+        (PLAN, "layers", 3, "a list of layers"),
+        (PLAN, "layers", (3,), "a list of layers"),
+        (PLAN, "layers", ((0, 1, 1, 8, 8, 1, 1, 0),), "nine integers each"),
+        (PLAN, "layers", ((0, 1, 1, 8, 8, 1, 1, 0, 5, 6),), "nine integers each"),
+        (PLAN, "layers", ((0, 1, 1, 8, 8, 1, 1, 0, -5),), "nine integers each"),
+        (PLAN, "layers", ((0, 1, 1, 8, 8, 1, 1, True, 5),), "nine integers each"),
         (ROUND, "asked", 2**32 + 1, "from 0 to 4294967296"),
         (ROUND, "deadline", None, "an integer"),
         (CHUNK, "weights", bytes(CHUNK_BYTES + 1), "at most 1024 bytes"),
@@ -66,6 +76,7 @@ def test_a_message_arrives_as_it_was_sent(message: Message) -> None:
         (UPDATE, "board", "board\n", "a name"),
         (UPDATE, "board", b"board", "a name"),
         (UPDATE, "query_loss", -1, "an integer"),
+        (UPDATE, "query_correct", None, "an integer"),
         (RECEIPT, "boards", ("a", ""), "a list of names"),
         (RECEIPT, "boards", "a", "a list of names"),
     ],

@@ -51,7 +51,7 @@ def update(seed: int) -> tuple[Update, sparse.Sparse]:
     content = changes(seed)
     block = sparse.encode(content, sparse.top_indices(content, SPEC.plan.top), SPEC.tensors)
     message = Update(
-        SPEC.lineage, 0, f"board-{seed}", seed, 4, 5, 1000 + seed, 2000, 0, 0, 0, 0, block
+        SPEC.lineage, 0, f"board-{seed}", seed, 4, 5, 1000 + seed, 2000, 3, 0, 0, 0, 0, block
     )
     return message, sparse.decode(block, SPEC.tensors)
 

@@ -10,7 +10,7 @@ import pytest
 from localfleet.processes import PROJECT
 from protocol import fixed
 from protocol.errors import SpecError
-from protocol.messages import LOCAL, RELU
+from protocol.layers import LOCAL, RELU, Kind
 from protocol.spec import Spec
 
 TEXT = """\
@@ -61,10 +61,11 @@ def test_the_text_is_a_spec_before_anything_is_wrong_with_it() -> None:
 
 def test_the_shipped_spec_loads() -> None:
     spec = Spec.from_file(PROJECT / "specs" / "sine.toml")
-    assert [(layer.inputs, layer.outputs) for layer in spec.layers] == [(1, 32), (32, 32), (32, 1)]
+    places = [(layer.words_in, layer.words_out) for layer in spec.layers]
+    assert places == [(1, 32), (32, 32), (32, 1)]
     assert spec.tensors == (64, 1056)
     assert spec.plan.top == 112  # A tenth of 1120.
-    assert [flags for _, _, flags, _ in spec.plan.layers] == [RELU, RELU, LOCAL]
+    assert [layer[7] for layer in spec.plan.layers] == [RELU, RELU, LOCAL]
 
 
 # --- One thing wrong
@@ -82,8 +83,13 @@ def test_the_shipped_spec_loads() -> None:
         (2, "seed = -1", "seed", "greater than or equal to 0"),
         (2, "seed = 4294967296", "seed", "less than or equal to 4294967295"),
         (4, "inputs = 0", "model.inputs", "greater than or equal to 1"),
-        (4, "inputs = 32768", "model.inputs", "less than or equal to 32767"),
-        (5, 'loss = "mae"', "model.loss", "should be 'mse'"),
+        (4, "inputs = 32761", "model.inputs", "less than or equal to 32760"),
+        (4, "inputs = 1.5", "model.inputs", "valid integer"),
+        (4, "inputs = true", "model.inputs", "valid integer"),
+        (4, "inputs = [3, 3, 0]", "model.inputs.2", "greater than or equal to 1"),
+        (4, "inputs = [3, 3]", "model.inputs.2", "is missing"),
+        (4, "inputs = [3, 3, 1, 1]", "model.inputs", "at most 3 items"),
+        (5, 'loss = "mae"', "model.loss", "should be 'mse' or 'cross_entropy'"),
         (7, "outputs = 2049", "model.layers.0.outputs", "less than or equal to 2048"),
         (8, 'activation = "tanh"', "model.layers.0.activation", "'relu' or 'none'"),
         (10, "outputs = 1.0", "model.layers.1.outputs", "valid integer"),
@@ -96,6 +102,10 @@ def test_the_shipped_spec_loads() -> None:
         (17, "rate_global = 0.51", "training.rate_global", "less than or equal to 0.5"),
         (18, "percent = 100.1", "training.percent", "less than or equal to 100"),
         (18, "percent = 0", "training.percent", "greater than 0"),
+        (18, "percent = 1\nclip = 0", "training.clip", "greater than 0"),
+        (18, "percent = 1\nclip = 16.1", "training.clip", "less than or equal to 16"),
+        (18, "percent = 1\nvalue_bits = 5", "training.value_bits", "should be 4, 8 or 16"),
+        (18, "percent = 1\nerror_feedback = 1", "training.error_feedback", "valid boolean"),
         (20, "count = 0", "rounds.count", "greater than or equal to 1"),
         (22, "deadline = inf", "rounds.deadline", "finite number"),
         (22, 'deadline = "30"', "rounds.deadline", "valid number"),
@@ -109,7 +119,11 @@ def test_a_wrong_setting_is_named_with_its_line(
 ) -> None:
     told = refusal(line(number, new)).splitlines()
     assert any(
-        re.fullmatch(rf"fleet\.toml:{number}: {re.escape(where)}: .*{re.escape(reason)}.*", one)
+        re.fullmatch(
+            rf"fleet\.toml:{number + new.count(chr(10))}: {re.escape(where)}: "
+            rf".*{re.escape(reason)}.*",
+            one,
+        )
         for one in told
     ), told
 
@@ -141,6 +155,183 @@ def test_everything_wrong_is_told_at_once() -> None:
     assert [one.split(":")[1] for one in told.splitlines()] == ["4", "21"]
 
 
+# --- Layers
+
+CNN = """\
+fleet = "letters"
+[model]
+inputs = [14, 13, 2]
+loss = "cross_entropy"
+[[model.layers]]
+kind = "conv"
+kernel = 3
+stride = 2
+outputs = 8
+activation = "relu"
+[[model.layers]]
+kind = "depthwise"
+stride = 1
+activation = "none"
+[[model.layers]]
+kind = "pool"
+size = 2
+[[model.layers]]
+kind = "conv"
+kernel = 1
+outputs = 6
+activation = "relu"
+local = true
+[[model.layers]]
+kind = "dense"
+outputs = 5
+activation = "none"
+[training]
+support = 5
+query = 5
+rate_local = 0.02
+rate_global = 0.01
+percent = 10
+clip = 1.0
+value_bits = 4
+error_feedback = true
+[rounds]
+count = 300
+cohort = 8
+deadline = 30
+step_max = 3.0
+percent_down = 20
+"""
+STRIDE, SIZE, KERNEL = (
+    CNN.splitlines().index(text) + 1 for text in ("stride = 2", "size = 2", "kernel = 1")
+)
+
+
+def cnn(number: int, new: str) -> str:
+    """The text of the convolutional network with one line replaced."""
+    lines = CNN.splitlines()
+    lines[number - 1] = new
+    return "\n".join(lines)
+
+
+def test_layers_stand_on_each_other() -> None:
+    spec = Spec.from_toml(CNN)
+    assert [(layer.rows, layer.columns, layer.outputs) for layer in spec.layers] == [
+        *((6, 6, 8), (4, 4, 8), (2, 2, 8), (2, 2, 6), (1, 1, 5))
+    ]
+    assert [layer.kind for layer in spec.layers] == [
+        *(Kind.SUMS, Kind.DEPTHWISE, Kind.POOL, Kind.SUMS, Kind.SUMS)
+    ]
+    # Windows of 3 x 3 x 2, of 3 x 3, none, of 8, of 2 x 2 x 6; a bias each.
+    assert [layer.parameters for layer in spec.layers] == [8 * 19, 8 * 10, 0, 6 * 9, 5 * 25]
+    assert spec.tensors == (8 * 19, 8 * 10, 5 * 25)
+    assert (len(spec.start()), len(spec.local_start())) == (8 * 19 + 8 * 10 + 5 * 25, 6 * 9)
+
+
+def test_a_plan_is_the_spec_in_integers() -> None:
+    plan = Spec.from_toml(CNN).plan
+    assert plan.layers == (
+        (0, 14, 13, 2, 8, 3, 2, RELU, round(4096 / math.sqrt(18))),
+        (1, 6, 6, 8, 8, 3, 1, 0, round(4096 / 3)),
+        (2, 4, 4, 8, 8, 2, 2, 0, 4096),
+        (0, 2, 2, 8, 6, 1, 1, LOCAL | RELU, round(4096 / math.sqrt(8))),
+        (0, 1, 1, 24, 5, 1, 1, 0, round(4096 / math.sqrt(24))),
+    )
+    assert (plan.loss, plan.clip, plan.value_bits, plan.feedback) == (1, 2**14, 4, 1)
+    plain = Spec.from_toml(TEXT).plan
+    assert (plain.loss, plain.clip, plain.value_bits, plain.feedback) == (0, 2**15 - 1, 8, 0)
+
+
+def test_a_layer_without_a_kind_is_dense() -> None:
+    named = line(7, 'kind = "dense"\noutputs = 32')
+    assert Spec.from_toml(named) == Spec.from_toml(TEXT)
+    assert Spec.from_toml(named).lineage == Spec.from_toml(TEXT).lineage
+
+
+@pytest.mark.parametrize(
+    ("number", "new", "where", "reason"),
+    [
+        (6, 'kind = "lstm"', "", "kind must be 'dense', 'conv', 'depthwise' or 'pool'"),
+        (6, "kind = 7", "", "kind must be 'dense', 'conv', 'depthwise' or 'pool'"),
+        (KERNEL, "kernel = 2", "3.kernel", "should be 1 or 3"),
+        (STRIDE, "stride = 0", "0.stride", "greater than or equal to 1"),
+        (STRIDE, "stride = 9", "0.stride", "less than or equal to 8"),
+        (STRIDE, "size = 2", "0.size", "is not a setting of a spec"),
+        (9, "outputs = 2049", "0.outputs", "less than or equal to 2048"),
+        (13, "kernel = 1", "1.kernel", "should be 3"),
+        (13, "outputs = 8", "1.outputs", "is not a setting of a spec"),
+        (SIZE, "size = 3", "2.size", "should be 2 or 4"),
+        (SIZE, "size = 2\nlocal = true", "2.local", "is not a setting of a spec"),
+        (SIZE, 'size = 2\nactivation = "relu"', "2.activation", "is not a setting of a spec"),
+    ],
+)
+def test_a_wrong_layer_is_named_with_its_line(
+    number: int, new: str, where: str, reason: str
+) -> None:
+    told = refusal(cnn(number, new)).splitlines()
+    at = number + new.count("\n")
+    if not where:  # Nothing in the table can be judged before its kind is known.
+        at, where = number - 1, "0"
+    start = f"fleet.toml:{at}: model.layers.{where}: "
+    assert any(one.startswith(start) and reason in one for one in told), told
+
+
+def test_a_layer_that_lacks_a_setting_is_named() -> None:
+    assert refusal(cnn(KERNEL, "")) == "fleet.toml:18: model.layers.3.kernel: is missing"
+    assert refusal(cnn(SIZE, "")) == "fleet.toml:15: model.layers.2.size: is missing"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        pytest.param(
+            cnn(3, "inputs = [14, 2, 2]"),
+            "layer 0 (conv): its 3 x 3 windows do not fit into the 14 x 2 pixels below it",
+            id="a convolution",
+        ),
+        pytest.param(
+            cnn(3, "inputs = 364"),
+            "layer 0 (conv): its 3 x 3 windows do not fit into the 1 x 1 pixels",
+            id="no grid at all",
+        ),
+        pytest.param(
+            cnn(STRIDE, "stride = 8"),
+            "layer 1 (depthwise): its 3 x 3 windows do not fit into the 2 x 2 pixels",
+            id="a depthwise convolution",
+        ),
+        pytest.param(
+            cnn(STRIDE, "stride = 4"),
+            "layer 2 (pool): its 2 x 2 windows do not fit into the 1 x 1 pixels",
+            id="a pool",
+        ),
+        pytest.param(
+            cnn(3, "inputs = [9, 9, 3641]"),
+            "layer 0 (conv): 32769 products in a sum",
+            id="too many products in a window",
+        ),
+        pytest.param(
+            TEXT.replace("inputs = 1", "inputs = [200, 200, 1]"),
+            "layer 0 (dense): 40000 products in a sum",
+            id="too many products in a row",
+        ),
+        pytest.param(
+            cnn(STRIDE, "stride = 1").replace("outputs = 8", "outputs = 228"),
+            "layer 0 (conv): 228 outputs share an input",
+            id="too many windows meet",
+        ),
+    ],
+)
+def test_what_cannot_be_computed_is_refused(text: str, reason: str) -> None:
+    told = refusal(text)
+    assert re.match(r"fleet\.toml:[23]: model: layer ", told), told
+    assert reason in told
+
+
+def test_the_widest_convolution_is_taken() -> None:
+    text = cnn(STRIDE, "stride = 1").replace("outputs = 8", "outputs = 227")
+    text = text.replace("[model]", "heap = 100_000_000\n[model]")
+    assert Spec.from_toml(text).layers[0].error_shift == fixed.WEIGHT_BITS - 1
+
+
 # --- Things that do not go together
 
 
@@ -148,7 +339,22 @@ def test_everything_wrong_is_told_at_once() -> None:
     ("text", "where", "reason"),
     [
         pytest.param(
-            line(11, 'activation = "relu"'), "3: model", "last layer's activation", id="a ReLU last"
+            line(11, 'activation = "relu"'),
+            "3: model",
+            "last layer must be dense",
+            id="a ReLU last",
+        ),
+        pytest.param(
+            CNN[: CNN.index('[[model.layers]]\nkind = "dense"')] + CNN[CNN.index("[training]") :],
+            "2: model",
+            "last layer must be dense",
+            id="a convolution last",
+        ),
+        pytest.param(
+            cnn(CNN.splitlines().index("local = true") + 1, ""),
+            "2: model",
+            "no layer is local",
+            id="nothing local but a pool",
         ),
         pytest.param(line(12, ""), "3: model", "no layer is local", id="nothing local"),
         pytest.param(
@@ -163,7 +369,19 @@ def test_everything_wrong_is_told_at_once() -> None:
             id="too many parameters",
         ),
         pytest.param(
+            line(4, "inputs = 2046").replace("percent = 10\n", "percent = 90\n"),
+            "1",
+            "an update could take 67,",
+            id="an update too long",
+        ),
+        pytest.param(
             line(10, "outputs = 64"), "1", "support 32 times 64 outputs", id="losses overflow"
+        ),
+        pytest.param(
+            line(7, "outputs = 2000").replace("inputs = 1", "inputs = 16"),
+            "1",
+            "bytes of heap (",
+            id="too large for a board",
         ),
     ],
 )
@@ -174,8 +392,12 @@ def test_settings_must_go_together(text: str, where: str, reason: str) -> None:
 
 
 def test_the_largest_that_fits_is_taken() -> None:
-    assert Spec.from_toml(line(4, "inputs = 2046")).global_count == 65504
+    roomy = line(4, "inputs = 2046").replace("seed = 1", "heap = 1_000_000")
+    assert Spec.from_toml(roomy).global_count == 65504
     assert Spec.from_toml(line(10, "outputs = 63")).training.support * 63 == 2016
+    # Cross-entropy is one sum a sample, whatever the classes.
+    many = line(10, "outputs = 64").replace('"mse"', '"cross_entropy"')
+    assert Spec.from_toml(many.replace("support = 32", "support = 2047")).plan.support == 2047
 
 
 # --- No spec at all

@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from protocol import fixed, messages, sparse
-from protocol.spec import Layer, Model, Rounds, Spec, Training
+from protocol.spec import Conv, Dense, Depthwise, Inputs, Model, Pool, Rounds, Spec, Training
 from rounds.core import TRANSITIONS
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -99,6 +99,20 @@ def keys_of(part: type[BaseModel]) -> str:
     return table(["key", "value", "default", "meaning"], rows)
 
 
+def layers() -> str:
+    """The keys of each kind of layer."""
+    rows = []
+    for part in (Dense, Conv, Depthwise, Pool):
+        about = f'`kind = "{get_args(part.model_fields["kind"].annotation)[0]}"`'
+        rows.append([about, "", "", plain(str(part.__doc__))])
+        rows += [
+            [f"`{name}`", _allowed(field), _default(field), str(field.description)]
+            for name, field in part.model_fields.items()
+            if name != "kind"
+        ]
+    return table(["key", "value", "default", "meaning"], rows)
+
+
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "must be given"
@@ -107,10 +121,14 @@ def _default(field: FieldInfo) -> str:
 
 def _allowed(field: FieldInfo) -> str:
     kind: Any = field.annotation
+    if kind == get_args(Inputs)[0]:
+        return f"integer from 1 to {fixed.MAX_INPUTS:,}, or three of them in a list"
     if get_origin(kind) in {Union, UnionType}:
         (kind,) = (inner for inner in get_args(kind) if inner is not type(None))
     if get_origin(kind) is Literal:
-        return " or ".join(f'`"{word}"`' for word in get_args(kind))
+        return " or ".join(
+            f'`"{word}"`' if isinstance(word, str) else f"`{word}`" for word in get_args(kind)
+        )
     if kind is bool:
         return "`true` or `false`"
     if kind is str:
@@ -155,7 +173,8 @@ def formats() -> str:
         ("sample, label, prediction", fixed.ACTIVATION_BITS, fixed.ACTIVATION_MAX),
         ("hidden value", fixed.ACTIVATION_BITS, fixed.ACTIVATION_MAX),
         ("weight, bias", fixed.WEIGHT_BITS, fixed.WEIGHT_MAX),
-        ("error at a neuron", fixed.ERROR_BITS, fixed.ERROR_MAX),
+        ("error, of the mean squared error", fixed.ERROR_BITS["mse"], fixed.ERROR_MAX),
+        ("error, of the cross-entropy", fixed.ERROR_BITS["cross_entropy"], fixed.ERROR_MAX),
         ("error times learning rate", fixed.STEP_BITS, fixed.STEP_MAX),
     ]
     cells = (
@@ -249,30 +268,24 @@ def _packed_size(data: bytes, at: int) -> int:
 
 def _explained_block(block: bytes, tensors: Sequence[int]) -> list[tuple[bytes, str, str]]:
     decoded = sparse.decode(block, tensors)
-    count, parameters = len(decoded.indices), sum(tensors)
-    coding = {sparse.ELIAS_FANO: "Elias-Fano", sparse.BITMAP: "bitmap"}[block[0]]
-    rows = [
-        (block[:1], "index coding", coding),
-        (block[1:3], "entries", f"{count} of {parameters} parameters"),
-    ]
-    at = 3
-    for size in tensors:
-        exponent = block[at]
-        rows.append((block[at : at + 1], f"scale, tensor of {size:,}", f"2**{exponent}"))
-        at += 1
+    parameters = sum(tensors)
+    at = sparse.layout(block, parameters, len(tensors))
+    told = "no entries" if at.inverted else "entries"
+    scales = [block[3 + i // 2] >> 4 * (i % 2) & 15 for i in range(len(tensors))]
     first = ", ".join(str(index) for index in decoded.indices[:6])
-    packed = len(block) - at - count
-    if block[0] == sparse.ELIAS_FANO:
-        low = sparse.low_bits(count, parameters)
-        split = -(-count * low // 8)
-        rows.append((block[at : at + split], "indices, low bits", f"{low} bits each"))
-        rows.append(
-            (block[at + split : at + packed], "indices, high parts", f"indices {first}, ...")
-        )
-    else:
-        rows.append((block[at : at + packed], "bitmap", f"indices {first}, ..."))
     moved = ", ".join(f"{change:+d}" for change in decoded.changes[:6])
-    rows.append((block[at + packed :], "values", f"changes {moved}, ..."))
+    rows = [
+        (
+            block[:1],
+            "coding",
+            f"{at.low_bits} low bits, gaps tell {told}, {at.value_bits}-bit values",
+        ),
+        (block[1:3], "entries", f"{at.entries} of {parameters} parameters"),
+        (block[3 : at.low], "scales, a tensor each", ", ".join(f"2**{scale}" for scale in scales)),
+        (block[at.low : at.high], "gaps, low parts", f"{at.low_bits} bits each"),
+        (block[at.high : at.values], "gaps, high parts", f"indices {first}, ..."),
+        (block[at.values :], "values", f"changes {moved}, ..."),
+    ]
     return [row for row in rows if row[0]]
 
 
@@ -281,7 +294,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "refusals": refusals,
     "spec": lambda: keys_of(Spec),
     "spec-model": lambda: keys_of(Model),
-    "spec-layer": lambda: keys_of(Layer),
+    "spec-layer": layers,
     "spec-training": lambda: keys_of(Training),
     "spec-rounds": lambda: keys_of(Rounds),
     "board-settings": board_settings,

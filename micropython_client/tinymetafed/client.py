@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from array import array
 from collections import OrderedDict
 from random import getrandbits
 
@@ -19,7 +20,7 @@ from tinymetafed import config, link, messages, sparse
 from tinymetafed.cohort import fnv1a, ticket
 from tinymetafed.errors import MessageError, ModelError
 from tinymetafed.model import Model
-from tinymetafed.network import Network
+from tinymetafed.network import Network, bytes_needed
 
 VERSION = "0.1.0"
 _LOCAL = const(1)
@@ -97,6 +98,8 @@ class Client:
         self._has_learned = False  # in any round of this plan
         self._is_stale = False  # the round in training is over
         self._update = None  # encoded, and not yet journaled
+        self._changes = None  # its sparse block
+        self._is_sent = False  # perhaps only in part
         self._resend = _RESEND
 
     def run(self, source, idle=None):
@@ -133,8 +136,7 @@ class Client:
         """
         if self._network is None:
             raise ModelError("no model yet: it comes with the first round")
-        self._network.read(x)
-        answer = self._network.predict()
+        answer = self._network.predict(x)
         return answer[0] if len(answer) == 1 else answer
 
     def _turn(self, source, idle):
@@ -226,8 +228,7 @@ class Client:
         if not is_same:
             self._is_stale = True
         if now is None or now.round != self._trained:
-            self._update = None
-            self._resend = _RESEND
+            self._give_up()
 
     def _on_receipt(self, payload):
         receipt = messages.unpack_receipt(payload)
@@ -240,11 +241,23 @@ class Client:
         if payload and self._model and self._model.move(messages.unpack_delta(payload)):
             # There is a next version, so the round is over.
             self._is_stale = True
-            self._round = self._update = None
+            self._round = None
+            self._give_up()
 
     def _on_chunk(self, payload):
         if payload and self._model:
             self._model.take(messages.unpack_chunk(payload))
+
+    def _give_up(self):
+        """End an update's life with its round's.
+
+        One that was sent may be journaled, and what is journaled must not be sent again; so only
+        one that never was goes back to what waits for the next update.
+        """
+        if self._update and not self._is_sent:
+            self._codec.take_back(self._changes)
+        self._update = None
+        self._resend = _RESEND
 
     # --- What a turn does
 
@@ -254,12 +267,17 @@ class Client:
         self._new_plan = self._plan = self._trained = self._update = None
         self._network = self._model = self._codec = self._writer = None
         self._has_learned = False
+        need = bytes_needed(plan)
+        gc.collect()
+        _say("the model takes %d bytes of heap; %d are free" % (need, gc.mem_free()))
         try:
             network = Network(plan)
             tensors = network.tensors
-            block = sparse.block_size(plan.top, len(network.theta), len(tensors))
+            parameters = len(network.theta)
+            block = sparse.block_size(plan.top, parameters, len(tensors), plan.value_bits)
             self._writer = messages.UpdateWriter(self.board, block)
-            self._codec = sparse.Codec(tensors)
+            residual = array("h", bytes(2 * parameters)) if plan.feedback else None
+            self._codec = sparse.Codec(tensors, plan.value_bits, residual)
         except (ModelError, MemoryError) as error:
             _say("this board sits out: %s" % error)
             self._report("refused", str(error))
@@ -298,8 +316,15 @@ class Client:
         start = time.ticks_ms()
         self._is_stale = False
         network.begin(fnv1a("%s/%s/%d" % (self.fleet, self.board, number)))
-        support_loss = self._learn(samples, plan.support, _LOCAL)
-        query_loss = self._learn(samples, plan.query, _GLOBAL)
+        try:
+            support_loss = self._learn(samples, plan.support, _LOCAL)
+            query_loss = self._learn(samples, plan.query, _GLOBAL)
+        except StopIteration:
+            if not callable(source):
+                raise
+            _say("round %d: its samples ended early; this board sits it out" % number)
+            self._trained = number
+            return
         if self._is_stale:
             return
         gc.collect()  # else heap_free would say when the last collection was
@@ -308,6 +333,7 @@ class Client:
             plan.query,
             support_loss,
             query_loss,
+            network.told,
             self._link.bytes_up,
             self._link.bytes_down,
             time.ticks_diff(time.ticks_ms(), start) & 0x3FFFFFFF,
@@ -317,6 +343,8 @@ class Client:
         begin = self._writer.begin(plan.lineage, number, nonce, facts)
         end = self._codec.encode(network.theta, network.base, plan.top, self._writer.out, begin)
         self._update = self._writer.end(end)
+        self._changes = self._update[begin:]
+        self._is_sent = False
         self._trained = number
         self._has_learned = True
 
@@ -326,18 +354,18 @@ class Client:
         Nothing here or below allocates; what the source of samples allocates is its own.
         """
         network = self._network
-        network.loss[0] = 0
+        network.begin_phase()
         while count and not self._is_stale:
-            x, y = next(samples)
             try:
+                x, y = next(samples)
                 network.read(x, y)
-            except (ModelError, TypeError) as error:
-                self._skip(error)
+            except (ModelError, TypeError, ValueError, OSError) as error:
+                self._skip(error)  # also None for a sample, and a sensor that fails
             else:
                 network.step(local)
                 count -= 1
             self._listen()
-        return network.loss[0]
+        return network.loss
 
     def _skip(self, error):
         if self.skipped == 0:
@@ -354,6 +382,7 @@ class Client:
 
     def _send(self):
         """Send the update and wait for its receipt; the next turn sends it again if none comes."""
+        self._is_sent = True
         self._link.publish(self._up, self._update, False, 1)
         wait = self._resend + (getrandbits(16) * self._resend >> 17)
         start = time.ticks_ms()

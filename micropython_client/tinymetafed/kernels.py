@@ -1,12 +1,18 @@
 """The loops that touch every weight or every sample, in viper.
 
-The arithmetic is that of the host's ``protocol/fixed.py``, to the last bit. What every function
-here relies on:
+Three of them do nearly all of training: dot (forward), axpy into the error (carry_back), axpy into
+the weights (update).
+
+A layer is a grid of pixels; each of its outputs is a dot product of a row of weights with a window
+of the input. Channels lie last, so a window is a few contiguous segments: k of k * channels words
+for a k x k convolution, one of all inputs for a dense layer. One call does a whole layer.
+
+The arithmetic is that of the host's ``protocol/fixed.py``, to the last bit. All functions here
+rely on this:
 
 - ptr32 is signed on 32-bit machines, but unsigned on x86-64, where a word also has 64 bits: there,
   sums are right modulo 2**32 and are sign-extended before they are shifted right or compared.
   ``build.py`` sets _WIDE for that target.
-- A layer's table holds: inputs, outputs, dot shift, error shift, relu, rate.
 - Loops walk pointers and unroll with constant indexes: half the instructions of an indexed loop.
 - 0 - x instead of -x, and no literal above 0x3fffffff: MicroPython 1.23 to 1.28 miscompile or box
   them.
@@ -17,8 +23,28 @@ from micropython import const
 
 _WIDE = const(0)
 
+# A layer's table, in words; thumb.py knows the same slots.
+_ROWS = const(0)  # of pixels
+_COLUMNS = const(1)
+_OUTPUTS = const(2)  # of a pixel
+_SEGMENTS = const(3)  # of a window
+_LENGTH = const(4)  # of a segment
+_LINE = const(5)  # bytes from a segment of a window to the next
+_STEP = const(6)  # bytes from a window to the next in its row
+_JUMP = const(7)  # bytes from a row of windows to the next
+_DOT_SHIFT = const(8)
+_DOWN = const(9)  # from a dot product to an activation
+_LEAST = const(10)  # activation: 0 with a ReLU
+_ERROR_SHIFT = const(11)
+_MASKED = const(12)  # 1 where what lies below comes out of a ReLU, else 0
+_CLIP = const(13)  # largest error
+_RATE = const(14)
+_RATE_DOWN = const(15)  # from an error times the rate to a step
+_STATE = const(16)  # of the generator
+_INPUTS = const(17)  # words below the layer
+_ROW_BYTES = const(18)  # of the weights of an output
+
 _ACTIVATION_MAX = const(8191)
-_ERROR_MAX = const(32767)
 _STEP_MAX = const(131071)
 
 
@@ -41,6 +67,47 @@ def load(theta: ptr32, base: ptr16, count: int):
         theta[0] = (base[0] ^ 0x8000) - 0x8000
         theta = ptr32(uint(theta) + 4)
         base = ptr16(uint(base) + 2)
+        count -= 1
+
+
+@micropython.viper
+def copy(source: ptr32, target: ptr32, count: int):
+    """Copy words."""
+    while count:
+        target[0] = source[0]
+        source = ptr32(uint(source) + 4)
+        target = ptr32(uint(target) + 4)
+        count -= 1
+
+
+@micropython.viper
+def read_counts(counts: ptr8, words: ptr32, count: int, scale: ptr32):
+    """Convert 16-bit integers, at any address, to activations, rounded and saturated.
+
+    scale: mantissa (14 bits), shift (0 to 30), offset, 1 where the integers are signed.
+    """
+    mantissa = scale[0]
+    shift = scale[1]
+    half = 1 << shift >> 1
+    while count:
+        v = counts[0] | counts[1] << 8
+        if scale[3]:
+            v = (v ^ 0x8000) - 0x8000
+        v -= scale[2]
+        if _WIDE:
+            v = (v << 32) >> 32
+        if v > 65535:
+            v = 65535
+        elif v < 0 - 65535:
+            v = 0 - 65535
+        v = (v * mantissa + half) >> shift
+        if v > _ACTIVATION_MAX:
+            v = _ACTIVATION_MAX
+        elif v < 0 - _ACTIVATION_MAX:
+            v = 0 - _ACTIVATION_MAX
+        words[0] = v
+        words = ptr32(uint(words) + 4)
+        counts = ptr8(uint(counts) + 2)
         count -= 1
 
 
@@ -72,142 +139,169 @@ def read_floats(bits: ptr32, words: ptr32, count: int) -> int:
 
 
 @micropython.viper
-def forward(w: ptr32, a: ptr32, z: ptr32, layer: ptr32):
-    """One layer's activations z from those below it, a (with the constant one after them)."""
-    inputs = layer[0] + 1
-    outputs = layer[1]
-    shift = layer[2]
-    relu = layer[4]
-    down = 12 - shift
+def forward(w: ptr32, a: ptr32, z: ptr32, t: ptr32):
+    """One layer's activations z from those below it, a."""
+    first = int(w)
+    line = int(a)
+    shift = t[_DOT_SHIFT]
+    down = t[_DOWN]
     half = 1 << down >> 1
-    while outputs:
-        p = a
-        total = 0
-        n = inputs >> 3
-        while n:
-            s = (
-                w[0] * p[0]
-                + w[1] * p[1]
-                + w[2] * p[2]
-                + w[3] * p[3]
-                + w[4] * p[4]
-                + w[5] * p[5]
-                + w[6] * p[6]
-                + w[7] * p[7]
-            )
-            if _WIDE:
-                s = (s << 32) >> 32
-            total += s >> shift
-            w = ptr32(uint(w) + 32)
-            p = ptr32(uint(p) + 32)
-            n -= 1
-        s = 0
-        n = inputs & 7
-        while n:
-            s += w[0] * p[0]
-            w = ptr32(uint(w) + 4)
-            p = ptr32(uint(p) + 4)
-            n -= 1
-        if _WIDE:
-            s = (s << 32) >> 32
-        total = (total + (s >> shift) + half) >> down
-        if total > _ACTIVATION_MAX:
-            total = _ACTIVATION_MAX
-        elif total < 0:
-            if relu:
+    least = t[_LEAST]
+    if _WIDE:
+        least = (least << 32) >> 32
+    rows = t[_ROWS]
+    while rows:
+        pixel = line
+        columns = t[_COLUMNS]
+        while columns:
+            w = ptr32(first)
+            outputs = t[_OUTPUTS]
+            while outputs:
+                segment = pixel
+                segments = t[_SEGMENTS]
                 total = 0
-            elif total < 0 - _ACTIVATION_MAX:
-                total = 0 - _ACTIVATION_MAX
-        z[0] = total
-        z = ptr32(uint(z) + 4)
-        outputs -= 1
+                while segments:
+                    a = ptr32(segment)
+                    n = t[_LENGTH] >> 3
+                    while n:
+                        s = (
+                            w[0] * a[0]
+                            + w[1] * a[1]
+                            + w[2] * a[2]
+                            + w[3] * a[3]
+                            + w[4] * a[4]
+                            + w[5] * a[5]
+                            + w[6] * a[6]
+                            + w[7] * a[7]
+                        )
+                        if _WIDE:
+                            s = (s << 32) >> 32
+                        total += s >> shift
+                        w = ptr32(uint(w) + 32)
+                        a = ptr32(uint(a) + 32)
+                        n -= 1
+                    n = t[_LENGTH] & 7
+                    if n:
+                        s = 0
+                        while n:
+                            s += w[0] * a[0]
+                            w = ptr32(uint(w) + 4)
+                            a = ptr32(uint(a) + 4)
+                            n -= 1
+                        if _WIDE:
+                            s = (s << 32) >> 32
+                        total += s >> shift
+                    segment += t[_LINE]
+                    segments -= 1
+                s = w[0] << 9
+                if _WIDE:
+                    s = (s << 32) >> 32
+                w = ptr32(uint(w) + 4)
+                total = (total + (s >> shift) + half) >> down
+                if total > _ACTIVATION_MAX:
+                    total = _ACTIVATION_MAX
+                elif total < least:
+                    total = least
+                z[0] = total
+                z = ptr32(uint(z) + 4)
+                outputs -= 1
+            pixel += t[_STEP]
+            columns -= 1
+        line += t[_JUMP]
+        rows -= 1
 
 
 @micropython.viper
-def output_error(z: ptr32, y: ptr32, error: ptr32, count: int, loss: ptr32):
-    """The derivative of half the squared error; the squared error is added to loss[0]."""
-    while count:
-        d = (z[0] - y[0]) << 2
-        if _WIDE:
-            d = (d << 32) >> 32
-        if d > _ERROR_MAX:
-            d = _ERROR_MAX
-        elif d < 0 - _ERROR_MAX:
-            d = 0 - _ERROR_MAX
-        error[0] = d
-        loss[0] += d * d >> 10
-        z = ptr32(uint(z) + 4)
-        y = ptr32(uint(y) + 4)
-        error = ptr32(uint(error) + 4)
-        count -= 1
+def carry_back(w: ptr32, p: ptr32, below: ptr32, t: ptr32):
+    """Sum into below what each error above a layer means for what lies below it.
 
-
-@micropython.viper
-def carry_back(w: ptr32, error: ptr32, below: ptr32, layer: ptr32):
-    """The errors below a layer, before the activation there, from those above it."""
-    inputs = layer[0]
-    outputs = layer[1]
-    shift = layer[3]
+    p: the errors, and then the values below that a window covers.
+    """
+    first = int(w)
+    error = p
     p = below
-    n = inputs
+    n = t[_INPUTS]
     while n:
         p[0] = 0
         p = ptr32(uint(p) + 4)
         n -= 1
-    while outputs:
-        e = error[0]
-        if _WIDE:
-            e = (e << 32) >> 32
-        if e:
-            p = below
-            n = inputs >> 2
-            while n:
-                if _WIDE:
-                    p[0] += ((e * w[0]) << 32) >> 32 >> shift
-                    p[1] += ((e * w[1]) << 32) >> 32 >> shift
-                    p[2] += ((e * w[2]) << 32) >> 32 >> shift
-                    p[3] += ((e * w[3]) << 32) >> 32 >> shift
+    shift = t[_ERROR_SHIFT]
+    line = int(below)
+    rows = t[_ROWS]
+    while rows:
+        pixel = line
+        columns = t[_COLUMNS]
+        while columns:
+            w = ptr32(first)
+            outputs = t[_OUTPUTS]
+            while outputs:
+                e = error[0]
+                if e:
+                    if _WIDE:
+                        e = (e << 32) >> 32
+                    segment = pixel
+                    segments = t[_SEGMENTS]
+                    while segments:
+                        p = ptr32(segment)
+                        n = t[_LENGTH] >> 2
+                        while n:
+                            if _WIDE:
+                                p[0] = p[0] + ((w[0] * e << 32) >> 32 >> shift)
+                                p[1] = p[1] + ((w[1] * e << 32) >> 32 >> shift)
+                                p[2] = p[2] + ((w[2] * e << 32) >> 32 >> shift)
+                                p[3] = p[3] + ((w[3] * e << 32) >> 32 >> shift)
+                            else:
+                                p[0] = p[0] + (w[0] * e >> shift)
+                                p[1] = p[1] + (w[1] * e >> shift)
+                                p[2] = p[2] + (w[2] * e >> shift)
+                                p[3] = p[3] + (w[3] * e >> shift)
+                            w = ptr32(uint(w) + 16)
+                            p = ptr32(uint(p) + 16)
+                            n -= 1
+                        n = t[_LENGTH] & 3
+                        while n:
+                            s = w[0] * e
+                            if _WIDE:
+                                s = (s << 32) >> 32
+                            p[0] = p[0] + (s >> shift)
+                            w = ptr32(uint(w) + 4)
+                            p = ptr32(uint(p) + 4)
+                            n -= 1
+                        segment += t[_LINE]
+                        segments -= 1
+                    w = ptr32(uint(w) + 4)
                 else:
-                    p[0] += (e * w[0]) >> shift
-                    p[1] += (e * w[1]) >> shift
-                    p[2] += (e * w[2]) >> shift
-                    p[3] += (e * w[3]) >> shift
-                w = ptr32(uint(w) + 16)
-                p = ptr32(uint(p) + 16)
-                n -= 1
-            n = inputs & 3
-            while n:
-                t = e * w[0]
-                if _WIDE:
-                    t = (t << 32) >> 32
-                p[0] += t >> shift
-                w = ptr32(uint(w) + 4)
-                p = ptr32(uint(p) + 4)
-                n -= 1
-            w = ptr32(uint(w) + 4)
-        else:
-            w = ptr32(uint(w) + (inputs + 1 << 2))
-        error = ptr32(uint(error) + 4)
-        outputs -= 1
+                    w = ptr32(uint(w) + t[_ROW_BYTES])
+                error = ptr32(uint(error) + 4)
+                outputs -= 1
+            pixel += t[_STEP]
+            columns -= 1
+        line += t[_JUMP]
+        rows -= 1
 
 
 @micropython.viper
-def settle(below: ptr32, a: ptr32, layer: ptr32, relu: int):
-    """Bring errors that carry_back summed to error format; a neuron whose ReLU was off gets 0."""
-    n = layer[0]
-    down = 12 - layer[3]
+def settle(_: ptr32, a: ptr32, below: ptr32, t: ptr32):
+    """Round and clip the errors below a layer, and stop them where a ReLU was off.
+
+    a: the activations to which the errors belong.
+    """
+    n = t[_INPUTS]
+    down = 12 - t[_ERROR_SHIFT]
     half = 1 << down >> 1
+    clip = t[_CLIP]
+    masked = t[_MASKED]
     while n:
         e = 0
-        if relu == 0 or a[0] != 0:
+        if masked == 0 or a[0] != 0:
             e = below[0]
             if _WIDE:
                 e = (e << 32) >> 32
             e = (e + half) >> down
-            if e > _ERROR_MAX:
-                e = _ERROR_MAX
-            elif e < 0 - _ERROR_MAX:
-                e = 0 - _ERROR_MAX
+            if e > clip:
+                e = clip
+            elif e < 0 - clip:
+                e = 0 - clip
         below[0] = e
         below = ptr32(uint(below) + 4)
         a = ptr32(uint(a) + 4)
@@ -215,44 +309,99 @@ def settle(below: ptr32, a: ptr32, layer: ptr32, relu: int):
 
 
 @micropython.viper
-def update(w: ptr32, a: ptr32, error: ptr32, layer: ptr32, state: ptr32):
-    """One step on a layer's weights, with stochastic rounding: one draw from state a row."""
-    inputs = layer[0] + 1
-    outputs = layer[1]
-    rate = layer[5]
-    s = state[0]
-    while outputs:
-        s = s * 1664525 + 1013904223
-        dither = (s >> 19) & 0x1FFF
-        g = error[0] * rate
-        if _WIDE:
-            g = (g << 32) >> 32
-        g = (g + 512) >> 10
-        if g > _STEP_MAX:
-            g = _STEP_MAX
-        elif g < 0 - _STEP_MAX:
-            g = 0 - _STEP_MAX
-        if g:
-            p = a
-            n = inputs
-            while n:
-                t = g * p[0] + dither
+def update(w: ptr32, a: ptr32, error: ptr32, t: ptr32):
+    """One step on a layer's weights, with stochastic rounding: a draw for each output's row."""
+    first = int(w)
+    line = int(a)
+    rate = t[_RATE]
+    down = t[_RATE_DOWN]
+    state = t[_STATE]
+    rows = t[_ROWS]
+    while rows:
+        pixel = line
+        columns = t[_COLUMNS]
+        while columns:
+            w = ptr32(first)
+            outputs = t[_OUTPUTS]
+            while outputs:
+                state = state * 1664525 + 1013904223
+                dither = (state >> 19) & 0x1FFF
+                g = error[0] * rate
                 if _WIDE:
-                    t = (t << 32) >> 32
-                t = w[0] - (t >> 13)
-                if _WIDE:
-                    t = (t << 32) >> 32
-                if (t + 32768) >> 16:
-                    if t > 0:
-                        t = 32767
-                    else:
-                        t = 0 - 32768
-                w[0] = t
-                w = ptr32(uint(w) + 4)
-                p = ptr32(uint(p) + 4)
-                n -= 1
-        else:
-            w = ptr32(uint(w) + (inputs << 2))
-        error = ptr32(uint(error) + 4)
-        outputs -= 1
-    state[0] = s
+                    g = (g << 32) >> 32
+                g = (g + (1 << down >> 1)) >> down
+                if g > _STEP_MAX:
+                    g = _STEP_MAX
+                elif g < 0 - _STEP_MAX:
+                    g = 0 - _STEP_MAX
+                if g:
+                    segment = pixel
+                    segments = t[_SEGMENTS]
+                    while segments:
+                        a = ptr32(segment)
+                        n = t[_LENGTH] >> 2
+                        while n:
+                            if _WIDE:
+                                w[0] = w[0] - ((a[0] * g + dither << 32) >> 45)
+                                w[1] = w[1] - ((a[1] * g + dither << 32) >> 45)
+                                w[2] = w[2] - ((a[2] * g + dither << 32) >> 45)
+                                w[3] = w[3] - ((a[3] * g + dither << 32) >> 45)
+                            else:
+                                w[0] = w[0] - (a[0] * g + dither >> 13)
+                                w[1] = w[1] - (a[1] * g + dither >> 13)
+                                w[2] = w[2] - (a[2] * g + dither >> 13)
+                                w[3] = w[3] - (a[3] * g + dither >> 13)
+                            # In range, each sum is from 0 to 65535.
+                            s = w[0] + 32768 | w[1] + 32768 | w[2] + 32768 | w[3] + 32768
+                            if s >> 16:
+                                c = 4
+                                while c:
+                                    c -= 1
+                                    s = w[c]
+                                    if _WIDE:
+                                        s = (s << 32) >> 32
+                                    if s > 32767:
+                                        s = 32767
+                                    elif s < 0 - 32768:
+                                        s = 0 - 32768
+                                    w[c] = s
+                            w = ptr32(uint(w) + 16)
+                            a = ptr32(uint(a) + 16)
+                            n -= 1
+                        n = t[_LENGTH] & 3
+                        while n:
+                            s = a[0] * g + dither
+                            if _WIDE:
+                                s = (s << 32) >> 32
+                            s = w[0] - (s >> 13)
+                            if _WIDE:
+                                s = (s << 32) >> 32
+                            if s > 32767:
+                                s = 32767
+                            elif s < 0 - 32768:
+                                s = 0 - 32768
+                            w[0] = s
+                            w = ptr32(uint(w) + 4)
+                            a = ptr32(uint(a) + 4)
+                            n -= 1
+                        segment += t[_LINE]
+                        segments -= 1
+                    s = (g << 9) + dither
+                    s = w[0] - (s >> 13)
+                    if _WIDE:
+                        s = (s << 32) >> 32
+                    if s > 32767:
+                        s = 32767
+                    elif s < 0 - 32768:
+                        s = 0 - 32768
+                    w[0] = s
+                    w = ptr32(uint(w) + 4)
+                else:
+                    w = ptr32(uint(w) + t[_ROW_BYTES])
+                error = ptr32(uint(error) + 4)
+                outputs -= 1
+            pixel += t[_STEP]
+            columns -= 1
+        line += t[_JUMP]
+        rows -= 1
+    t[_STATE] = state

@@ -9,17 +9,33 @@ from collections import namedtuple
 from micropython import const
 
 from tinymetafed.errors import MessageError
+from tinymetafed.layers import Shape, windows_fit
 
 _FORMAT = const(1)
 _DEPTH = const(3)
 _RATE_MOST = const(32768)
+_ERROR_MOST = const(32767)
+_TOP_MOST = const(65535)
 
 # A letter a field: u unsigned integer, s string, b byte string, a array.
 Plan = namedtuple(
     "Plan",
-    ("lineage", "seed", "layers", "rate_local", "rate_global", "support", "query", "top"),
+    (
+        "lineage",
+        "seed",
+        "loss",
+        "layers",
+        "rate_local",
+        "rate_global",
+        "support",
+        "query",
+        "clip",
+        "top",
+        "value_bits",
+        "feedback",
+    ),
 )
-_PLAN = "uuauuuuu"
+_PLAN = "uuuauuuuuuuu"
 Round = namedtuple("Round", ("lineage", "round", "version", "asked", "deadline"))
 _ROUND = "uuuuu"
 Chunk = namedtuple("Chunk", ("lineage", "version", "chunk", "chunks", "checksum", "weights"))
@@ -108,19 +124,27 @@ def unpack_plan(data):
     plan = _unpack(Plan, _PLAN, data)
     if plan.rate_local > _RATE_MOST or plan.rate_global > _RATE_MOST:
         raise MessageError("plan: a learning rate is above 1")
+    if plan.loss > 1 or plan.clip > _ERROR_MOST or plan.top > _TOP_MOST or plan.feedback > 1:
+        raise MessageError("plan: a number is out of its range")
+    if plan.value_bits not in (4, 8, 16):
+        raise MessageError("plan: values have 4, 8 or 16 bits")
     # The kernels trust the sizes, and a round needs both sides.
-    sides = below = 0
-    for layer in plan.layers:
-        if not isinstance(layer, list) or len(layer) != 4:
-            raise MessageError("plan: a layer is inputs, outputs, flags, limit")
-        for number in layer:
+    sides = 0
+    below = None
+    for entry in plan.layers:
+        if not isinstance(entry, list) or len(entry) != 9:
+            raise MessageError("plan: a layer is nine integers")
+        for number in entry:
             if not isinstance(number, int):
-                raise MessageError("plan: a layer is four integers")
-        inputs, outputs, flags, _ = layer
-        if inputs == 0 or outputs == 0 or (below and inputs != below):
-            raise MessageError("plan: a layer's inputs are not the outputs below it")
-        sides |= 1 << (flags & 1)
-        below = outputs
+                raise MessageError("plan: a layer is nine integers")
+        if not windows_fit(entry):
+            raise MessageError("plan: a layer's windows do not fit into its input")
+        shape = Shape(entry)
+        if not shape.fits_on(shape.inputs if below is None else below):
+            raise MessageError("plan: a layer does not fit on the one below it")
+        if shape.size:
+            sides |= 1 << shape.local
+        below = shape.outputs
     if sides != 3:
         raise MessageError("plan: it takes a local and a global layer")
     return plan
@@ -152,7 +176,7 @@ class UpdateWriter:
 
     def __init__(self, board, block):
         self._board = board.encode()
-        self.out = bytearray(2 + 12 * 5 + 2 + len(self._board) + 3 + block)
+        self.out = bytearray(2 + 13 * 5 + 2 + len(self._board) + 3 + block)
         self._at = 0
 
     def begin(self, lineage, round_, nonce, facts):
@@ -162,7 +186,7 @@ class UpdateWriter:
             Where in ``out`` the block goes.
         """
         self._at = 0
-        self._byte(0x90 | 14)
+        self._byte(0x90 | 15)
         self._byte(_FORMAT)
         self._uint(lineage)
         self._uint(round_)

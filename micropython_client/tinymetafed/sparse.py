@@ -1,7 +1,9 @@
 """The sparse block on a board: its largest changes out, the fleet's changes in.
 
-The layout and its sources stand in the host's ``protocol/sparse.py``; for _WIDE see kernels.py. A
-block is written into and read from buffers that exist: only a Codec allocates, once.
+The layout and its sources stand in the host's ``protocol/sparse.py``, error feedback in its
+``protocol/feedback.py``; for _WIDE see kernels.py. A block is written into and read from buffers
+that exist: only a Codec allocates, once. Hence the loops that count by hand: a for loop over an
+array takes heap.
 """
 
 from array import array
@@ -9,103 +11,73 @@ from array import array
 import micropython
 from micropython import const
 
-from tinymetafed.errors import MessageError
+from tinymetafed import changes
+from tinymetafed.errors import MessageError, ModelError
 
 _WIDE = const(0)
 
-_ELIAS_FANO = const(0)
-_BITMAP = const(1)
-_VALUE_MAX = const(127)
-_MAX_EXPONENT = const(10)
+_CHANGE_BITS = const(18)  # value width plus scale exponent, at most
+_HEAD = const(3)  # bytes before the scales
 
 # Slots of the table that a pass over one tensor works from and carries on to the next tensor.
-_START = const(0)  # the tensor's first index
-_SIZE = const(1)  # its parameters
-_THRESHOLD = const(2)  # entries above it are sent
-_EQUAL = const(3)  # how many that equal it may still be sent
+_THRESHOLD = const(0)  # entries above it are sent
+_EQUAL = const(1)  # how many that equal it may still be sent
+_START = const(2)  # the tensor's first index
+_SIZE = const(3)  # its parameters
 _EXPONENT = const(4)  # the tensor's scale
 _ENTRY = const(5)  # entries done so far
-_CODING = const(6)
-_LOW = const(7)  # bits of an index that are packed as they are
-_LOW_AT = const(8)  # byte where packed bits, or the bitmap, start
-_HIGH_AT = const(9)  # byte where unary bits start
-_VALUES_AT = const(10)  # byte where values start
-_SLOTS = const(11)
+_BEFORE = const(6)  # the last index that a gap told
+_LARGEST_SENT = const(7)  # magnitude among the tensor's entries
+_LOW = const(8)  # bits of a gap that are packed as they are
+_LOW_AT = const(9)  # byte where low parts start
+_HIGH_BIT = const(10)  # the next bit of the high parts
+_VALUES_AT = const(11)  # byte where values start
+_VALUE_BITS = const(12)
+_KEEP = const(13)  # whether what is not sent goes to the residual
+_APPLY = const(14)  # whether entries are added, or only checked
+_INVERTED = const(15)  # 1 where gaps tell the parameters that are no entries
+_GAP = const(16)  # gaps done so far; when reading, all
+_SLOTS = const(17)
 
 
 @micropython.viper
-def _subtract(theta: ptr32, base: ptr16, count: int):
-    while count:
-        theta[0] -= (base[0] ^ 0x8000) - 0x8000
-        theta = ptr32(uint(theta) + 4)
-        base = ptr16(uint(base) + 2)
-        count -= 1
-
-
-@micropython.viper
-def _add(theta: ptr32, base: ptr16, count: int):
-    while count:
-        theta[0] += (base[0] ^ 0x8000) - 0x8000
-        theta = ptr32(uint(theta) + 4)
-        base = ptr16(uint(base) + 2)
-        count -= 1
-
-
-@micropython.viper
-def _histogram(delta: ptr32, count: int, bins: ptr32, high: int):
-    """Count magnitudes by their high byte.
-
-    Where high is not negative: those with that high byte, by their low byte.
-    """
-    i = 0
-    while i < 256:
-        bins[i] = 0
-        i += 1
-    while count:
-        d = delta[0]
-        if _WIDE:
-            d = (d << 32) >> 32
-        if d < 0:
-            d = 0 - d
-        if high < 0:
-            bins[d >> 8] += 1
-        elif d >> 8 == high:
-            bins[d & 0xFF] += 1
-        delta = ptr32(uint(delta) + 4)
-        count -= 1
-
-
-@micropython.viper
-def _find(bins: ptr32, wanted: int, job: ptr32) -> int:
-    """The highest bin at and above which at least wanted are counted.
-
-    How many of this bin are wanted goes to _EQUAL.
-    """
-    i = 256
-    while i:
-        i -= 1
-        if wanted <= bins[i]:
-            break
-        wanted -= bins[i]
-    job[_EQUAL] = wanted
-    return i
-
-
-@micropython.viper
-def _largest(delta: ptr32, start: int, count: int) -> int:
-    delta = ptr32(uint(delta) + (start << 2))
+def _survey(delta: ptr32, sums: ptr32, job: ptr32):
+    """Look through one tensor's entries: for the largest, and into sums[l] goes each gap >> l."""
+    index = job[_START]
+    end = index + job[_SIZE]
+    delta = ptr32(uint(delta) + (index << 2))
+    threshold = job[_THRESHOLD]
+    equal = job[_EQUAL]
+    before = job[_BEFORE]
+    if _WIDE:
+        before = (before << 32) >> 32
     largest = 0
-    while count:
-        d = delta[0]
+    while index < end:
+        m = delta[0]
         if _WIDE:
-            d = (d << 32) >> 32
-        if d < 0:
-            d = 0 - d
-        if d > largest:
-            largest = d
+            m = (m << 32) >> 32
+        if m < 0:
+            m = 0 - m
+        told = job[_INVERTED]
+        if m > threshold or (m == threshold and equal):
+            if m == threshold:
+                equal -= 1
+            if m > largest:
+                largest = m
+            told ^= 1
+        if told:
+            gap = index - before - 1
+            before = index
+            low = 0
+            while gap:
+                sums[low] += gap
+                gap >>= 1
+                low += 1
         delta = ptr32(uint(delta) + 4)
-        count -= 1
-    return largest
+        index += 1
+    job[_EQUAL] = equal
+    job[_BEFORE] = before
+    job[_LARGEST_SENT] = largest
 
 
 @micropython.viper
@@ -116,17 +88,27 @@ def _clear(out: ptr8, start: int, end: int):
 
 
 @micropython.viper
-def _pack(delta: ptr32, out: ptr8, job: ptr32):
-    """Write one tensor's entries into out."""
+def _pack(delta: ptr32, residual: ptr16, out: ptr8, job: ptr32):
+    """Write one tensor's entries into out, and what is left over to the residual.
+
+    Where there is a residual, what it brought to delta goes again.
+    """
     index = job[_START]
     end = index + job[_SIZE]
     delta = ptr32(uint(delta) + (index << 2))
+    residual = ptr16(uint(residual) + (index << 1))
     threshold = job[_THRESHOLD]
     equal = job[_EQUAL]
     exponent = job[_EXPONENT]
     half = 1 << exponent >> 1
     entry = job[_ENTRY]
+    before = job[_BEFORE]
+    if _WIDE:
+        before = (before << 32) >> 32
     low = job[_LOW]
+    low_bit = (job[_LOW_AT] << 3) + job[_GAP] * low
+    high_bit = job[_HIGH_BIT]
+    bits = job[_VALUE_BITS]
     while index < end:
         d = delta[0]
         if _WIDE:
@@ -134,119 +116,173 @@ def _pack(delta: ptr32, out: ptr8, job: ptr32):
         m = d
         if m < 0:
             m = 0 - m
-        chosen = m > threshold
-        if m == threshold and equal:
-            equal -= 1
-            chosen = True
-        if chosen:
-            bit = (job[_LOW_AT] << 3) + index
-            if job[_CODING] == _ELIAS_FANO:
-                bit = (job[_LOW_AT] << 3) + entry * low
-                i = 0
-                while i < low:
-                    out[bit >> 3] |= ((index >> i) & 1) << (bit & 7)
-                    bit += 1
-                    i += 1
-                bit = (job[_HIGH_AT] << 3) + entry + (index >> low)
-            out[bit >> 3] |= 1 << (bit & 7)
-            out[job[_VALUES_AT] + entry] = (d + half) >> exponent
+        told = job[_INVERTED]
+        left = d
+        if m > threshold or (m == threshold and equal):
+            if m == threshold:
+                equal -= 1
+            told ^= 1
+            v = (d + half) >> exponent
+            left = d - (v << exponent)
+            at = job[_VALUES_AT]
+            if bits == 4:
+                out[at + (entry >> 1)] |= (v & 15) << ((entry & 1) << 2)
+            elif bits == 8:
+                out[at + entry] = v
+            else:
+                at += entry << 1
+                out[at] = v
+                out[at + 1] = v >> 8
             entry += 1
+        if told:
+            gap = index - before - 1
+            before = index
+            high_bit += gap >> low
+            out[high_bit >> 3] |= 1 << (high_bit & 7)
+            high_bit += 1
+            i = 0
+            while i < low:
+                out[low_bit >> 3] |= ((gap >> i) & 1) << (low_bit & 7)
+                low_bit += 1
+                i += 1
+            job[_GAP] += 1
+        if job[_KEEP]:
+            delta[0] = d - ((residual[0] ^ 0x8000) - 0x8000)
+            if left > 32767:
+                left = 32767
+            elif left < 0 - 32768:
+                left = 0 - 32768
+            residual[0] = left
+            residual = ptr16(uint(residual) + 2)
         delta = ptr32(uint(delta) + 4)
         index += 1
     job[_EQUAL] = equal
     job[_ENTRY] = entry
+    job[_BEFORE] = before
+    job[_HIGH_BIT] = high_bit
 
 
 @micropython.viper
-def _unpack(base: ptr16, block: ptr8, job: ptr32, tensors: ptr32, apply: int) -> int:
-    """Check a block's entries or, where apply is set, add them to base.
+def _unpack(base: ptr16, block: ptr8, job: ptr32, tensors: ptr32) -> int:
+    """Check a block's gaps or, where the table says so, add its changes to base.
 
     Returns:
-        0 where its indices are out of order, else 1.
+        0 where there are fewer gaps than announced, or they lead beyond the parameters, or
+        something follows the last one; else 1.
     """
-    count = job[_ENTRY]
+    parameters = job[_SIZE]
+    gaps = job[_GAP]
     low = job[_LOW]
+    low_bit = job[_LOW_AT] << 3
+    high_bit = job[_HIGH_BIT]
+    last = job[_VALUES_AT] << 3
+    bits = job[_VALUE_BITS]
     entry = 0
-    before = -1
     tensor = 0
     end = tensors[0]
-    bit = job[_HIGH_AT] << 3
-    first = bit
-    last = job[_VALUES_AT] << 3
-    elias_fano = job[_CODING] == _ELIAS_FANO
-    while bit < last:
-        if (block[bit >> 3] >> (bit & 7)) & 1:
-            index = bit - first
-            if entry >= count:
+    start = 0
+    while start < parameters:
+        told = start
+        if gaps:
+            while True:
+                if high_bit == last:
+                    return 0
+                if (block[high_bit >> 3] >> (high_bit & 7)) & 1:
+                    break
+                high_bit += 1
+                told += 1 << low
+                if told >= parameters:
+                    return 0
+            high_bit += 1
+            i = 0
+            while i < low:
+                told += ((block[low_bit >> 3] >> (low_bit & 7)) & 1) << i
+                low_bit += 1
+                i += 1
+            if told >= parameters:
                 return 0
-            if elias_fano:
-                index = index - entry << low
-                at = (job[_LOW_AT] << 3) + entry * low
-                i = 0
-                while i < low:
-                    index |= ((block[at >> 3] >> (at & 7)) & 1) << i
-                    at += 1
-                    i += 1
-            if index <= before or index >= job[_SIZE]:
-                return 0
-            before = index
+            gaps -= 1
+        elif job[_INVERTED]:
+            told = parameters
+        else:
+            break
+        index = told
+        stop = told + 1
+        if job[_INVERTED]:
+            index = start
+            stop = told
+        start = told + 1
+        if not job[_APPLY]:
+            index = stop
+        while index < stop:
             while index >= end:
                 tensor += 1
                 end += tensors[tensor]
-            if apply:
-                v = ((block[(last >> 3) + entry] ^ 0x80) - 0x80) << block[3 + tensor]
-                v += (base[index] ^ 0x8000) - 0x8000
-                if v > 32767:
-                    v = 32767
-                elif v < 0 - 32768:
-                    v = 0 - 32768
-                base[index] = v
+            at = job[_VALUES_AT]
+            if bits == 4:
+                v = (block[at + (entry >> 1)] >> ((entry & 1) << 2)) & 15
+                v = (v ^ 0x8) - 0x8
+            elif bits == 8:
+                v = (block[at + entry] ^ 0x80) - 0x80
+            else:
+                at += entry << 1
+                v = ((block[at] | (block[at + 1] << 8)) ^ 0x8000) - 0x8000
+            v <<= (block[_HEAD + (tensor >> 1)] >> ((tensor & 1) << 2)) & 15
+            v += (base[index] ^ 0x8000) - 0x8000
+            if v > 32767:
+                v = 32767
+            elif v < 0 - 32768:
+                v = 0 - 32768
+            base[index] = v
             entry += 1
-        bit += 1
-    return int(entry == count)
+            index += 1
+    if gaps or last - high_bit > 7:
+        return 0
+    if high_bit & 7 and block[high_bit >> 3] >> (high_bit & 7):
+        return 0
+    return 1
 
 
-def _split(job, coding, count, parameters, head):
-    """Fill in where the parts of a block stand whose indices start at byte head.
-
-    Returns:
-        The byte after its values.
-    """
-    low = 0
-    packed = parameters + 7 >> 3
-    low_bytes = 0
-    if coding == _ELIAS_FANO:
-        while count and parameters // count >> low + 1:
-            low += 1
-        low_bytes = count * low + 7 >> 3
-        high_bytes = count + (parameters - 1 >> low) + 7 >> 3 if count else 0
-        packed = low_bytes + high_bytes
-    job[_CODING] = coding
-    job[_LOW] = low
-    job[_LOW_AT] = head
-    job[_HIGH_AT] = head + low_bytes
-    job[_VALUES_AT] = head + packed
-    return head + packed + count
+def _spare(block, at, bits):
+    """Whether a bit is set between the end of so many bits from byte at on and the next byte."""
+    return bits & 7 and block[at + (bits >> 3)] >> (bits & 7)
 
 
-def block_size(top, parameters, tensors):
-    """The most bytes that a block takes with up to top entries."""
-    return 3 + tensors + (parameters + 7 >> 3) + top
+def block_size(top, parameters, tensors, value_bits):
+    """The most bytes that a block takes with up to top entries, wherever they lie."""
+    top = min(top, parameters)
+    gaps = min([top * (low + 1) + (parameters - top >> low) for low in range(16)])
+    # One byte more because low and high parts are rounded up apart.
+    return _HEAD + (tensors + 1 >> 1) + (gaps + 7 >> 3) + 1 + (top * value_bits + 7 >> 3)
 
 
 class Codec:
-    """Sparse blocks for parameters in tensors of the given sizes (an array of words)."""
+    """Sparse blocks for parameters in tensors of given sizes.
 
-    def __init__(self, tensors):
+    Args:
+        tensors: the sizes, an array of words.
+        value_bits: width of the values in the blocks that it writes; it reads all.
+        residual: None; or an int16 for each parameter, zero at first, that keeps what was not sent.
+
+    Raises:
+        ModelError: there are no values of that width.
+    """
+
+    def __init__(self, tensors, value_bits=8, residual=None):
+        if value_bits not in (4, 8, 16):
+            raise ModelError("values have 4, 8 or 16 bits, not %d" % value_bits)
         self._tensors = tensors
         self._parameters = sum(tensors)
+        self._residual = residual
         self._bins = array("i", bytes(4 * 256))
         self._job = array("i", bytes(4 * _SLOTS))
+        self._width = value_bits
 
     def encode(self, theta, base, top, out, start):
         """Write the at most top largest changes from base to theta as a block at out[start:].
 
-        Among equals the lower index goes first; what did not change is not sent.
+        Among equals the lower index goes first; what did not change is not sent. Where there is a
+        residual, it is added to the changes, and then keeps what the block leaves of them.
 
         Args:
             theta: parameters in words; used as scratch, and as before at the end.
@@ -260,51 +296,85 @@ class Codec:
         """
         job = self._job
         parameters = self._parameters
-        _subtract(theta, base, parameters)
-        count = self._choose(theta, top)
-        head = start + 3 + len(self._tensors)
-        end = _split(job, _ELIAS_FANO, count, parameters, head)
-        if end - head - count >= parameters + 7 >> 3:
-            end = _split(job, _BITMAP, count, parameters, head)
-        out[start] = job[_CODING]
+        residual = self._residual
+        changes.subtract(theta, base, parameters)
+        job[_KEEP] = int(residual is not None)
+        if residual is None:
+            residual = self._bins  # which is not looked at then
+        else:
+            changes.correct(theta, residual, parameters)
+        count = changes.choose(theta, parameters, min(top, parameters), self._bins, job)
+        equal = job[_EQUAL]
+        inverted = int(2 * count > parameters)
+        job[_INVERTED] = inverted
+        head = start + _HEAD + (len(self._tensors) + 1 >> 1)
+        _clear(out, start, head)
+        self._scale(theta, out, start + _HEAD)
+        end = self._split(count, parameters - count if inverted else count, head)
+        out[start] = job[_LOW] | (self._width >> 3) << 4 | inverted << 6
         out[start + 1] = count & 0xFF
         out[start + 2] = count >> 8
-        _clear(out, head, job[_VALUES_AT])
-        job[_ENTRY] = 0
-        job[_START] = 0
-        at = start + 3
-        for size in self._tensors:
-            exponent = 0
-            largest = _largest(theta, job[_START], size)
-            if largest > job[_THRESHOLD] or (largest == job[_THRESHOLD] and job[_EQUAL]):
-                while largest + (1 << exponent >> 1) >> exponent > _VALUE_MAX:
-                    exponent += 1
-            out[at] = exponent
-            at += 1
-            job[_SIZE] = size
-            job[_EXPONENT] = exponent
-            _pack(theta, out, job)
-            job[_START] += size
-        _add(theta, base, parameters)
+        _clear(out, head, end)
+        job[_EQUAL] = equal
+        job[_ENTRY] = job[_GAP] = job[_START] = 0
+        job[_BEFORE] = -1
+        i = 0
+        while i < len(self._tensors):
+            job[_SIZE] = self._tensors[i]
+            job[_EXPONENT] = out[start + _HEAD + (i >> 1)] >> (i & 1) * 4 & 15
+            _pack(theta, residual, out, job)
+            job[_START] += job[_SIZE]
+            i += 1
+        changes.add(theta, base, parameters)
         return end
 
-    def _choose(self, delta, top):
-        """Find the magnitude down to which entries are sent, by a radix select.
+    def _scale(self, delta, out, at):
+        """Write each tensor's scale to out, from byte at on; sum up the gaps >> l in bins[l]."""
+        job = self._job
+        bins = self._bins
+        i = 0
+        while i < 17:
+            bins[i] = 0
+            i += 1
+        job[_START] = 0
+        job[_BEFORE] = -1
+        most = (1 << self._width - 1) - 1
+        i = 0
+        while i < len(self._tensors):
+            job[_SIZE] = self._tensors[i]
+            _survey(delta, bins, job)
+            largest = job[_LARGEST_SENT]
+            exponent = 0
+            while largest + (1 << exponent >> 1) >> exponent > most:
+                exponent += 1
+            out[at + (i >> 1)] |= exponent << (i & 1) * 4
+            job[_START] += job[_SIZE]
+            i += 1
+
+    def _split(self, count, gaps, head):
+        """Choose the low bits, and lay out so many entries and gaps from byte head on.
 
         Returns:
-            How many entries those are.
+            Where the block ends.
         """
         job = self._job
-        _histogram(delta, self._parameters, self._bins, -1)
-        high = _find(self._bins, top, job)
-        wanted = job[_EQUAL]
-        _histogram(delta, self._parameters, self._bins, high)
-        threshold = high << 8 | _find(self._bins, wanted, job)
-        job[_THRESHOLD] = threshold
-        if threshold == 0:
-            top -= job[_EQUAL]
-            job[_EQUAL] = 0
-        return top
+        bins = self._bins
+        low = 0
+        # A low bit more costs a bit a gap, and saves the less the more there are.
+        while gaps + bins[low + 1] < bins[low]:
+            low += 1
+        high_at = head + (gaps * low + 7 >> 3)
+        job[_LOW] = low
+        job[_LOW_AT] = head
+        job[_HIGH_BIT] = high_at << 3
+        job[_VALUE_BITS] = self._width
+        job[_VALUES_AT] = high_at + (gaps + bins[low] + 7 >> 3)
+        return job[_VALUES_AT] + (count * self._width + 7 >> 3)
+
+    def take_back(self, block):
+        """Put a block that this codec wrote, and that was never sent, back into the residual."""
+        if self._residual is not None:
+            self.apply(block, self._residual)
 
     def apply(self, block, base):
         """Add a block's changes to int16 parameters.
@@ -314,21 +384,39 @@ class Codec:
         """
         job = self._job
         tensors = len(self._tensors)
-        head = 3 + tensors
-        if len(block) < head or block[0] > _BITMAP:
+        low_at = _HEAD + (tensors + 1 >> 1)
+        if len(block) < low_at or block[0] >> 7 or block[0] >> 4 & 3 == 3:
             raise MessageError("sparse block: no header")
-        count = block[1] | block[2] << 8
-        end = _split(job, block[0], count, self._parameters, head)
-        for i in range(tensors):
-            if block[3 + i] > _MAX_EXPONENT:
+        low = block[0] & 15
+        bits = 4 << (block[0] >> 4 & 3)
+        inverted = block[0] >> 6
+        i = 0
+        while i < tensors:
+            if (block[_HEAD + (i >> 1)] >> (i & 1) * 4 & 15) + bits > _CHANGE_BITS:
                 raise MessageError("sparse block: a scale is out of range")
-        if count > self._parameters or len(block) != end:
+            i += 1
+        count = block[1] | block[2] << 8
+        gaps = self._parameters - count if inverted else count
+        high_at = low_at + (gaps * low + 7 >> 3)
+        values_at = len(block) - (count * bits + 7 >> 3)
+        if count > self._parameters or high_at > values_at:
             raise MessageError("sparse block: wrong length")
-        spare = count * job[_LOW] & 7
-        if spare and block[job[_HIGH_AT] - 1] >> spare:
+        if (
+            _spare(block, _HEAD, 4 * tensors)
+            or _spare(block, low_at, gaps * low)
+            or _spare(block, values_at, count * bits)
+        ):
             raise MessageError("sparse block: a spare bit is set")
-        job[_ENTRY] = count
+        job[_INVERTED] = inverted
+        job[_GAP] = gaps
         job[_SIZE] = self._parameters
-        if not _unpack(base, block, job, self._tensors, 0):
-            raise MessageError("sparse block: indices out of order")
-        _unpack(base, block, job, self._tensors, 1)
+        job[_LOW] = low
+        job[_LOW_AT] = low_at
+        job[_HIGH_BIT] = high_at << 3
+        job[_VALUES_AT] = values_at
+        job[_VALUE_BITS] = bits
+        job[_APPLY] = 0
+        if not _unpack(base, block, job, self._tensors):
+            raise MessageError("sparse block: gaps out of range")
+        job[_APPLY] = 1
+        _unpack(base, block, job, self._tensors)

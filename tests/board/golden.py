@@ -8,8 +8,10 @@ import sys
 from array import array
 from binascii import hexlify, unhexlify
 
-from tinymetafed import kernels, messages, sparse
+from tinymetafed import kernels, losses, messages, sparse
 from tinymetafed.cohort import fnv1a, ticket
+from tinymetafed.messages import Plan
+from tinymetafed.network import Network
 
 UNPACK = {
     "Plan": messages.unpack_plan,
@@ -24,13 +26,14 @@ def answer_sparse(vector):
     """The block that this board writes, and what the golden block does to a model of zeros."""
     tensors = array("i", vector["tensors"])
     parameters = sum(tensors)
-    codec = sparse.Codec(tensors)
+    codec = sparse.Codec(tensors, vector["value_bits"])
     theta = array("i", bytes(4 * parameters))
     for index, change in vector["changes"]:
         theta[index] = change
     zeros = bytearray(2 * parameters)
     # A buffer that is not clean: a board writes into the same one in each round.
-    out = bytearray(b"\xa5" * (sparse.block_size(vector["top"], parameters, len(tensors)) + 3))
+    size = sparse.block_size(vector["top"], parameters, len(tensors), vector["value_bits"])
+    out = bytearray(b"\xa5" * (size + 3))
     end = codec.encode(theta, zeros, vector["top"], out, 3)
     applied = array("h", zeros)
     codec.apply(unhexlify(vector["block"]), applied)
@@ -53,6 +56,7 @@ def answer_message(vector):
                 "query",
                 "support_loss",
                 "query_loss",
+                "query_correct",
                 "bytes_up",
                 "bytes_down",
                 "milliseconds",
@@ -83,18 +87,38 @@ def to_activation(number):
     return word[0]
 
 
+def layer_seed(seed, layer):
+    """Where the generators of a network with so many layers start a round."""
+    entries = [[0, 1, 1, 1, 1, 1, 1, i & 1, 1] for i in range(layer + 2)]
+    network = Network(Plan(1, 1, 0, entries, 1, 1, 1, 1, 1, 1, 8, 0))
+    network.begin(seed)
+    return network._layers[layer].table[16] & 0xFFFFFFFF
+
+
+def cross_entropy(outputs, label):
+    """Errors and loss; the exponential and the logarithm are in there."""
+    error = array("i", bytes(4 * len(outputs)))
+    tally = array("i", (len(outputs), 0, 0, 32767))
+    losses.cross_entropy(array("i", outputs), array("i", [label]), error, tally)
+    answer = list(error)
+    answer.append(tally[1])
+    return answer
+
+
 FUNCTIONS = {
     "fnv1a": fnv1a,
     "ticket": ticket,
     "shard": lambda name: fnv1a(name) % 64,
     "uniform_weights": uniform_weights,
     "to_activation": to_activation,
+    "layer_seed": layer_seed,
+    "cross_entropy": cross_entropy,
 }
 
 
 def answer_function(vector):
-    function = FUNCTIONS[vector["name"]]
-    return [function(*arguments) for arguments, _ in vector["cases"]]
+    function = FUNCTIONS.get(vector["name"])  # None: a board has it only within another one.
+    return function and [function(*arguments) for arguments, _ in vector["cases"]]
 
 
 ANSWER = {"sparse": answer_sparse, "messages": answer_message, "hashes": answer_function}

@@ -8,15 +8,39 @@ import json
 import sys
 from array import array
 
-from tinymetafed import Client
+from tinymetafed import Client, client
 from tinymetafed.messages import Plan
 from tinymetafed.network import Network
+from tinymetafed.samples import Activations, Counts
 
 SAMPLES = 1000
-SENSOR = Plan(1, 1, [[6, 9, 2, 1000], [9, 5, 3, 1000], [5, 2, 0, 1000]], 655, 328, 9, 9, 20)
-SINE = Plan(1, 1, [[1, 32, 2, 4096], [32, 32, 2, 724], [32, 1, 1, 724]], 655, 328, 9, 9, 112)
+REST = (655, 328, 9, 9, 32767, 20, 8, 0)
+SENSOR = Plan(
+    1,
+    1,
+    0,
+    [[0, 1, 1, 6, 9, 1, 1, 2, 1000], [0, 1, 1, 9, 5, 1, 1, 3, 900], [0, 1, 1, 5, 2, 1, 1, 0, 900]],
+    *REST,
+)
+SINE = Plan(1, 1, 0, [[0, 1, 1, 1, 32, 1, 1, 2, 4096], [0, 1, 1, 32, 1, 1, 1, 1, 724]], *REST)
+# Every kind of layer, local and not.
+DRAWINGS = Plan(
+    1,
+    1,
+    1,
+    [
+        [0, 8, 8, 1, 4, 3, 1, 2, 1365],
+        [1, 6, 6, 4, 4, 3, 1, 0, 1365],
+        [0, 4, 4, 4, 6, 1, 1, 3, 2048],
+        [2, 4, 4, 6, 6, 2, 2, 0, 4096],
+        [0, 1, 1, 24, 5, 1, 1, 1, 800],
+    ],
+    *REST,
+)
 X = (0.5, -1.25, 3.0, 0.1, 20.0, -7.5)
 Y = (1.5, -0.5)
+POINTS = array("f", [i % 5 / 4 for i in range(64)])
+COUNTS = array("h", [i * 500 for i in range(64)])
 
 
 def taken(function, *arguments):
@@ -47,8 +71,20 @@ def show(what, size):
     print(json.dumps([what, size]))
 
 
+def convert(network, counts, buffer):
+    count = SAMPLES
+    while count:
+        network.read(counts.read(buffer), 3)
+        count -= 1
+
+
 def networks():
+    activations = Activations(64)
+    activations.words[5] = 512
     for name, plan, x, y in (
+        ("drawings", DRAWINGS, POINTS, 3),
+        ("drawings, as activations", DRAWINGS, activations, 4),
+        ("drawings, as a list", DRAWINGS, list(POINTS), 0),
         ("arrays of floats", SENSOR, array("f", X), array("f", Y)),
         ("arrays of integers", SENSOR, array("h", range(6)), array("h", range(2))),
         ("tuples of floats", SENSOR, X, Y),
@@ -64,24 +100,41 @@ def networks():
             show("%s, %s" % (name, side), taken(learn, network, x, y, local))
 
 
-def client(port):
-    board = Client({"broker": "127.0.0.1:%d" % port, "fleet": "memory", "board": "one"})
-    board._link.open()  # Adopting a plan may have something to report.
-    board._new_plan = SENSOR
-    board._adopt()
-    board._network.begin(1)
-    samples = source((array("f", X), Y))
-    board._learn(samples, 1, 1)
-    for state in ("up", "down"):
-        if board._link.is_up != (state == "up"):
-            raise ValueError("the link is not %s" % state)
-        for side, local in (("local", 1), ("global", 0)):
-            size = taken(board._learn, samples, SAMPLES, local)
-            show("client, link %s, %s" % (state, side), size)
-        board._link.close()
+def counts():
+    network = Network(DRAWINGS)
+    for name, buffer in (("an array", COUNTS), ("a bytearray", bytearray(COUNTS))):
+        converter = Counts(64, 1 / 32768)
+        converter.read(buffer)  # It is looked at, at some cost, when it is first met.
+        show("counts in %s" % name, taken(convert, network, converter, buffer))
 
 
+def clients(port):
+    for name, plan, sample in (
+        ("values", SENSOR, (array("f", X), Y)),
+        ("classes", DRAWINGS, (POINTS, 4)),
+        ("counts", DRAWINGS, (Counts(64, 1 / 32768).read(COUNTS), 4)),
+    ):
+        board = Client({"broker": "127.0.0.1:%d" % port, "fleet": "memory", "board": "one"})
+        board._link.open()  # Adopting a plan may have something to report.
+        board._new_plan = plan
+        board._adopt()
+        board._network.begin(1)
+        samples = source(sample)
+        board._learn(samples, 1, 1)
+        for state in ("up", "down"):
+            if board._link.is_up != (state == "up"):
+                raise ValueError("the link is not %s" % state)
+            for side, local in (("local", 1), ("global", 0)):
+                size = taken(board._learn, samples, SAMPLES, local)
+                show("client, %s, link %s, %s" % (name, state, side), size)
+            board._link.close()
+        if board.skipped:
+            raise ValueError("%d samples were skipped" % board.skipped)
+
+
+client._say = lambda _: None  # Stdout is for JSON.
 networks()
-client(int(sys.argv[1]))
+counts()
+clients(int(sys.argv[1]))
 # That the measure measures: six new floats and their list.
 show("six floats", taken(lambda: [x * 1.5 for x in X] and None))

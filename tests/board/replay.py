@@ -18,15 +18,17 @@ def replay(case):
     network = Network(plan)
     network.base[:] = struct.pack("<%dh" % len(case["base"]), *case["base"])
     network.begin(case["seed"])
-    losses = []
+    losses, told = [], []
     for local, phase in ((1, "support"), (0, "query")):
-        network.loss[0] = 0
+        network.begin_phase()
         for x, y in case[phase]:
             network.read(x, y)
             network.step(local)
-        losses.append(network.loss[0])
-    codec = sparse.Codec(network.tensors)
-    size = sparse.block_size(plan.top, len(network.theta), len(network.tensors))
+        losses.append(network.loss)
+        told.append(network.told)
+    codec = sparse.Codec(network.tensors, plan.value_bits)
+    parameters, tensors = len(network.theta), len(network.tensors)
+    size = sparse.block_size(plan.top, parameters, tensors, plan.value_bits)
     out = bytearray(size + 5)
     theta = list(network.theta)
     end = codec.encode(network.theta, network.base, plan.top, out, 5)
@@ -34,14 +36,14 @@ def replay(case):
         raise ValueError("encoding changed the parameters")
     block = bytes(out[5:end])
     codec.apply(block, network.base)
-    network.read(case["query"][0][0])
     return {
         "phi": list(network.phi),
         "theta": theta,
         "losses": losses,
+        "told": told,
         "block": hexlify(block).decode(),
         "applied": list(struct.unpack("<%dh" % len(case["base"]), network.base)),
-        "prediction": network.predict(),
+        "prediction": network.predict(case["query"][0][0]),
     }
 
 

@@ -1,0 +1,128 @@
+"""A fleet in one process: rounds as boards and the aggregator play them, and how good they get.
+
+The boards' engine may be the fixed-point one, which says what boards do bit for bit, or the float64
+one, to hold it against; codec and aggregation are the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from protocol import feedback, fixed, sparse
+from rounds.model import GlobalModel
+from rounds.strategy import cosine_step
+from rounds.sums import PartialSum
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from protocol.fixed import Words
+    from protocol.spec import Spec
+    from simulation.engine import Engine
+    from simulation.float64 import FloatEngine
+    from simulation.tasks import Tasks
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How boards do that have learned from their support samples, by their query samples.
+
+    Each field has a value a board, shape (boards,).
+    """
+
+    loss: NDArray[np.float64]
+    """Mean squared error, or cross-entropy in nats."""
+    accuracy: NDArray[np.float64]
+    """Share of samples told right; of classes."""
+
+
+def play(
+    spec: Spec, tasks: Tasks, engine: Engine | FloatEngine, seed: int = 0
+) -> Iterator[GlobalModel]:
+    """The model after each of the spec's rounds.
+
+    Args:
+        spec: the fleet's.
+        tasks: another one for each board in each round.
+        engine: its boards take part in every round.
+        seed: of the tasks and of stochastic rounding.
+    """
+    rng = np.random.default_rng(seed)
+    model = GlobalModel(spec)
+    plan = spec.plan
+    residuals = np.zeros((engine.boards, spec.global_count), np.int16)
+    for round_ in range(spec.rounds.count):
+        x, y = tasks.draw(rng, engine.boards)
+        _begin(spec, engine, model.published, rng)
+        for i in range(len(x)):
+            engine.step(x[i], y[i], local=i < spec.training.support)
+        total = PartialSum(spec.global_count)
+        learned = np.rint(engine.flat(local=False)).astype(np.int64)
+        for board, changes in enumerate(learned - model.published):
+            block, left = feedback.encode(
+                changes, residuals[board], plan.top, spec.tensors, plan.value_bits
+            )
+            if plan.feedback:
+                residuals[board] = left
+            sent = sparse.decode(block, spec.tensors)
+            total.changes[sent.indices] += sent.changes
+            total.weight += 1
+        model.advance(total, cosine_step(spec.rounds, round_))
+        yield model
+
+
+def measure(
+    spec: Spec,
+    published: NDArray[np.int16],
+    tasks: Tasks,
+    engine: Engine | FloatEngine,
+    seed: int = 0,
+) -> Measured:
+    """Let each of the engine's boards reconstruct once, and ask it its query samples.
+
+    Args:
+        spec: the fleet's.
+        published: its global parameters.
+        tasks: which one for each board is drawn from.
+        engine: of as many boards as there are tasks to measure.
+        seed: of the draws; the same one gives the same tasks.
+    """
+    rng = np.random.default_rng(seed)
+    x, y = tasks.draw(rng, engine.boards)
+    _begin(spec, engine, published, rng)
+    support = spec.training.support
+    for i in range(support):
+        engine.step(x[i], y[i], local=True)
+    asked = range(support, len(x))
+    outputs = np.array([engine.forward(x[i])[-1] for i in asked])
+    return _judge(spec, outputs, y[support:])
+
+
+def _judge(spec: Spec, outputs: NDArray[np.number], labels: Words) -> Measured:
+    """Measure outputs in activation format, shape (samples, boards, outputs)."""
+    z = outputs.astype(np.float64) * 2.0**-fixed.ACTIVATION_BITS
+    if spec.model.loss == "mse":
+        squares = (z - labels * 2.0**-fixed.ACTIVATION_BITS) ** 2
+        return Measured(squares.mean(axis=(0, 2)), np.zeros(z.shape[1]))
+    z = z - z.max(axis=2, keepdims=True)
+    own = np.take_along_axis(z, labels, axis=2)[:, :, 0]
+    loss = np.log(np.exp(z).sum(axis=2)) - own
+    told = z.argmax(axis=2) == labels[:, :, 0]
+    return Measured(loss.mean(axis=0), told.mean(axis=0))
+
+
+def _begin(
+    spec: Spec,
+    engine: Engine | FloatEngine,
+    published: NDArray[np.int16],
+    rng: np.random.Generator,
+) -> None:
+    """Bring every board to the start of a round."""
+    engine.load(published, local=False)
+    engine.load(spec.local_start(), local=True)
+    engine.seed([int(seed) for seed in rng.integers(2**32, size=engine.boards)])
