@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Final
 from protocol.sparse import block_size
 
 if TYPE_CHECKING:
-    from protocol.spec import Spec
+    from collections.abc import Sequence
+
+    from protocol.layers import LayerShape
+    from protocol.messages import Plan
 
 BOARD: Final = 138 * 1024
 """Heap of an RP2040 with MicroPython and a network stack, about: the smallest board meant."""
@@ -23,18 +26,17 @@ _OBJECTS: Final = 400
 """Of a layer: its object, views and calls."""
 
 
-def needed(spec: Spec) -> dict[str, int]:
-    """Bytes of heap that a board takes for a spec, by what for."""
-    weights = sum(layer.parameters * (4 if layer.local else 6) for layer in spec.layers)
-    values = sum(8 * layer.words_out for layer in spec.layers) + 8 * spec.layers[0].words_in
-    parameters = spec.global_count
-    entries = spec.plan.top
-    update = block_size(entries, spec.tensors, spec.training.value_bits) + 128
-    residual = 2 * parameters if spec.training.error_feedback else 0
+def needed(layers: Sequence[LayerShape], plan: Plan) -> dict[str, int]:
+    """Bytes of heap that a board takes for a plan with these layers, by what for."""
+    weights = sum(layer.parameters * (4 if layer.local else 6) for layer in layers)
+    values = sum(8 * layer.words_out for layer in layers) + 8 * layers[0].words_in
+    tensors = [layer.parameters for layer in layers if layer.parameters and not layer.local]
+    update = block_size(plan.top, tensors, plan.value_bits) + 128
+    residual = 2 * sum(tensors) if plan.feedback else 0
     return {
         "client": CLIENT,
         "weights": weights,
         "activations and errors": values,
         "update": update + residual + _BINS,
-        "objects": len(spec.layers) * (_TABLE + _OBJECTS),
+        "objects": len(layers) * (_TABLE + _OBJECTS),
     }

@@ -271,7 +271,7 @@ class Spec(_Part):
 
     @model_validator(mode="after")
     def _fits_a_board(self) -> Self:
-        needed = memory.needed(self)
+        needed = memory.needed(self.layers, self.plan)
         if sum(needed.values()) > self.heap:
             parts = ", ".join(f"{name} {size:,}" for name, size in needed.items())
             msg = (

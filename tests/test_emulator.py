@@ -345,7 +345,7 @@ def test_a_whole_round_fits_the_heap_and_gives_the_hosts_update(
     update = [plan.lineage, 5, "board-00", 6, *facts, bytes.fromhex(host["block"])]
     assert bytes.fromhex(told["update"]) == as_a_board_writes(update)
 
-    needed = memory.needed(spec)
+    needed = memory.needed(spec.layers, spec.plan)
     record_property("heap_peak", told["peak"])
     print(
         f"{trainer.kind}: {told['peak']:,} of {told['heap']:,} bytes, {told['code']:,} of them code"

@@ -12,7 +12,6 @@ except ImportError:
     from tinymetafed import kernels as fast  # type: ignore[no-redef]
 
 _SUMS = const(0)
-_DEPTHWISE = const(1)
 _POOL = const(2)
 _LOCAL = const(1)
 _RELU = const(2)
