@@ -33,6 +33,7 @@ KEYRINGS = (
     Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
 )
 SUITE = "trixie"  # The first Debian with MicroPython.
+ALIAS = "stable"  # Its other name, which may be whole where a mirror is half-way to a new state.
 KNOWN_SUITES = {
     *("bullseye", "bookworm", "trixie", "forky", "duke", "sid"),
     *("oldstable", "stable", "testing", "unstable"),
@@ -147,9 +148,7 @@ def fetch(bundles: list[Bundle], sources: Iterable[Source] = ()) -> None:
     Raises:
         PartsError: Debian's archive cannot be used or reached; says why.
     """
-    apt_get, apt = _own_apt(with_sources=bool(sources))
-    # Without --error-on, an unreachable archive is a mere warning.
-    _apt_run([*apt_get, "--error-on=any", "update"], apt)
+    apt_get = _updated_apt(with_sources=bool(sources))
     for bundle in bundles:
         _announce(bundle.name)
         with unpacked_once(bundle.folder) as temporary:
@@ -176,7 +175,34 @@ def _announce(name: str) -> None:
     print(f"fetching {name} from Debian {SUITE} ...", file=sys.stderr, flush=True)
 
 
-def _own_apt(*, with_sources: bool) -> tuple[list[str], Path]:
+def _updated_apt(*, with_sources: bool) -> list[str]:
+    """Set up an apt of our own that knows what the archive has; the command prefix of its apt-get.
+
+    Raises:
+        PartsError: Debian's archive cannot be used or reached; says why.
+    """
+    apt_get, apt = _own_apt(SUITE, with_sources=with_sources)
+    # Without --error-on, an unreachable archive is a mere warning.
+    update = [*apt_get, "--error-on=any", "update"]
+    try:
+        _apt_run(update, apt)
+    except PartsError:
+        _own_apt(ALIAS, with_sources=with_sources)
+        with contextlib.suppress(PartsError):  # The first failure says more.
+            _apt_run(update, apt)
+            if f"\nCodename: {SUITE}\n" in _release(apt):
+                return apt_get
+        raise
+    return apt_get
+
+
+def _release(apt: Path) -> str:
+    """What the archive says of the suite that was asked for by its alias."""
+    files = (apt / "state/lists").glob(f"*_dists_{ALIAS}_InRelease")
+    return "".join(file.read_text(encoding="utf-8") for file in files)
+
+
+def _own_apt(suite: str, *, with_sources: bool) -> tuple[list[str], Path]:
     """Set up an apt of our own: own sources, state and cache.
 
     Returns:
@@ -201,9 +227,9 @@ def _own_apt(*, with_sources: bool) -> tuple[list[str], Path]:
     for folder in ("state/lists/partial", "cache/archives/partial"):
         (apt / folder).mkdir(parents=True, exist_ok=True)
     options = f"signed-by={keyring} arch=amd64,i386 target=Packages"
-    listed = f"deb [{options}] {mirror} {SUITE} main\n"
+    listed = f"deb [{options}] {mirror} {suite} main\n"
     if with_sources:
-        listed += f"deb-src [signed-by={keyring} target=Sources] {mirror} {SUITE} main\n"
+        listed += f"deb-src [signed-by={keyring} target=Sources] {mirror} {suite} main\n"
     (apt / "sources.list").write_text(listed)
     # Read after the machine's own settings, which may name a proxy; hooks and pins are not for us.
     (apt / "apt.conf").write_text(f"""\
