@@ -77,6 +77,12 @@ class Settings(BaseSettings):
         default=Path("state"),
         description="Folder that holds the journal; made if it is not there.",
     )
+    keep_rounds: int = Field(
+        default=100, ge=1, description="Rounds whose updates the journal keeps."
+    )
+    keep_versions: int = Field(
+        default=1000, ge=1, description="Versions of the model whose weights the journal keeps."
+    )
     exit_when_done: bool = Field(
         default=False,
         description="Stop after the last round, instead of serving the model to late boards.",

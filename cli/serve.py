@@ -22,7 +22,11 @@ def _flag(name: str) -> Any:  # noqa: ANN401 - what typer wants in Annotated
     field = Settings.model_fields[name]
     flag = f"--{name.replace('_', '-')}"
     default = field.get_default()  # Shown where it says something.
-    shown = f" Default: {default}." if isinstance(default, str | tuple | Path) else ""
+    shown = (
+        f" Default: {default}."
+        if isinstance(default, str | tuple | Path | int) and not isinstance(default, bool)
+        else ""
+    )
     return typer.Option(flag, help=f"{field.description}{shown}", show_default=False)
 
 
@@ -35,6 +39,8 @@ def serve(  # noqa: PLR0913 - one argument a setting
     broker: Annotated[str | None, _flag("broker")] = None,
     username: Annotated[str | None, _flag("username")] = None,
     state: Annotated[Path | None, _flag("state")] = None,
+    keep_rounds: Annotated[int | None, _flag("keep_rounds")] = None,
+    keep_versions: Annotated[int | None, _flag("keep_versions")] = None,
     exit_when_done: Annotated[bool | None, _flag("exit_when_done")] = None,
     log_level: Annotated[str | None, _flag("log_level")] = None,
 ) -> None:
@@ -48,6 +54,8 @@ def serve(  # noqa: PLR0913 - one argument a setting
         "broker": broker,
         "username": username,
         "state": state,
+        "keep_rounds": keep_rounds,
+        "keep_versions": keep_versions,
         "exit_when_done": exit_when_done,
         "log_level": log_level,
     }
@@ -66,16 +74,16 @@ def run(settings: Settings) -> None:
     """
     spec = Spec.from_file(settings.spec)
     topics = Topics(spec.fleet)
-    journal = Journal(settings.state, spec)
+    journal = Journal(settings.state, settings.keep_rounds, settings.keep_versions)
     transport = Transport(
         settings.broker,
         f"tmf-aggregator-{spec.fleet}",
-        [topics.all_updates, topics.all_states],
+        [topics.all_updates, topics.all_states, topics.command],
         settings.username,
         settings.password.get_secret_value() if settings.password else None,
     )
     try:
-        service = Service(spec, journal, transport)
+        service = Service(journal.start(spec), journal, transport)
         for stopper in (signal.SIGTERM, signal.SIGINT):
             signal.signal(stopper, lambda *_: service.stop())
         service.run(exit_when_done=settings.exit_when_done)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
 EVERYONE: Final = 2**32
+MOST_CHOSEN: Final = 512
+"""Boards that a round can name: two bytes each, as much as any board can take in at once."""
 
 
 def ticket(board: str, round_: int) -> int:
