@@ -6,6 +6,7 @@ and wait until no round is open: what boards have learned for it is not thrown a
 
 import base64
 import binascii
+import json
 from typing import Annotated, Final, Literal
 
 import numpy as np
@@ -114,4 +115,15 @@ def parse(payload: bytes | str) -> Command:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])
-        raise CommandError(f"no command: {where + ': ' if where else ''}{first['msg']}") from error
+        reason = f"no command: {where + ': ' if where else ''}{first['msg']}"
+        raise CommandError(reason, _id_of(payload)) from error
+
+
+def _id_of(payload: bytes | str) -> str:
+    """The id of what is no command, if it has one."""
+    try:
+        given = json.loads(payload)
+    except (ValueError, RecursionError):
+        return ""
+    id_ = given.get("id") if isinstance(given, dict) else None
+    return id_ if isinstance(id_, str) else ""

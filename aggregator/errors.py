@@ -22,4 +22,13 @@ class JournalError(AggregatorError):
 
 
 class CommandError(AggregatorError):
-    """An operator's command cannot be read or carried out."""
+    """An operator's command cannot be read or carried out.
+
+    Args:
+        message: why not.
+        id_: of the command, where it could be read.
+    """
+
+    def __init__(self, message: str, id_: str = "") -> None:
+        super().__init__(message)
+        self.id = id_

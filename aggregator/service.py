@@ -180,7 +180,7 @@ class Service:
             command = parse(payload)
         except CommandError as error:
             log.warning("a command is refused: %s", error)
-            self._publisher.answer("", "", str(error), done=False)
+            self._publisher.answer("", error.id, str(error), done=False)
             return
         if isinstance(command, AtOnce):
             self._steer(command)
@@ -207,9 +207,6 @@ class Service:
 
     def _catch_up(self) -> None:
         """Carry out what was waiting until no board is at work."""
-        if not self._has_waiting:
-            return
-        self._has_waiting = False
         for number, text in self._journal.commands():
             command = parse(text)
             try:
@@ -234,9 +231,11 @@ class Service:
     # --- What the round core decides -------------------------------------------------------------
 
     def _decide(self) -> None:
-        if self._fleet.may_change:
+        self._carry_out(self._core.tick(self._now, hold=self._has_waiting))
+        if self._has_waiting and self._fleet.may_change:
+            self._has_waiting = False
             self._catch_up()
-        self._carry_out(self._core.tick(self._now))
+            self._carry_out(self._core.tick(self._now))
 
     def _carry_out(self, decisions: list[Decision]) -> None:
         for decision in decisions:

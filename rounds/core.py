@@ -283,14 +283,15 @@ class RoundCore:
         """Close the open round with what it has gathered, and open no other."""
         return list(self._move(Event.STOP, now))
 
-    def tick(self, now: float) -> list[Decision]:
+    def tick(self, now: float, *, hold: bool = False) -> list[Decision]:
         """What to do now, in this order; to be called after events and when time has passed.
 
         Args:
             now: seconds on a clock that never goes back.
+            hold: open no round, for something is to be changed before.
         """
         decisions: list[Decision] = []
-        while (event := self._due(now)) is not None:
+        while (event := self._due(now)) is not None and not (hold and event is Event.ENOUGH):
             decisions.extend(self._move(event, now))
         return decisions
 

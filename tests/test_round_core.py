@@ -391,6 +391,16 @@ def test_a_stopped_fleet_loses_nothing_that_was_sent() -> None:
     assert core.tick(1e9) == [announced(1, "ab")]
 
 
+def test_no_round_opens_while_something_is_to_be_changed() -> None:
+    core = RoundCore(rounds(cohort=2))
+    awake(core, "a", "b")
+    core.tick(0)
+    answer(core, "a", "b")
+    assert core.tick(1, hold=True) == [closed(0, 2, "ab", 0, 1.0)]
+    assert core.state is State.GATHERING
+    assert core.tick(2) == [announced(1, "ab")]
+
+
 def test_a_fleet_whose_rounds_are_over_cannot_be_resumed() -> None:
     core = RoundCore(rounds(count=10), 10)
     core.resume()
