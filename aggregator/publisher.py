@@ -52,7 +52,13 @@ class Publisher:
 
     def round(self, round_: int, version: int, limit: int, deadline: float) -> None:
         """The open round, which ends ``deadline`` seconds from now at the latest."""
-        announced = Round(self._lineage, round_, version, limit, int(deadline * 1000))
+        announced = Round(
+            *(self._lineage, round_, version, limit, int(deadline * 1000)),
+            chosen=b"",
+            max_age=0,
+            trial=0,
+            share=0,
+        )
         self._retain(self._topics.round, announced.pack())
 
     def no_round(self) -> None:
