@@ -56,8 +56,11 @@ class Event(Enum):
     LAST = auto()
     """As ANSWERED, in the last round."""
     PAUSE = auto()
+    """An operator wants no round to be open."""
     RESUME = auto()
+    """An operator wants the rounds that are left."""
     STOP = auto()
+    """An operator wants no further round."""
 
 
 TRANSITIONS: Final[Mapping[State, Mapping[Event, State]]] = {

@@ -21,7 +21,18 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from protocol import fixed, messages, sparse
-from protocol.spec import Conv, Dense, Depthwise, Inputs, Model, Pool, Rounds, Spec, Training
+from protocol.spec import (
+    Canary,
+    Conv,
+    Dense,
+    Depthwise,
+    Inputs,
+    Model,
+    Pool,
+    Rounds,
+    Spec,
+    Training,
+)
 from rounds.core import TRANSITIONS
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -297,6 +308,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "spec-layer": layers,
     "spec-training": lambda: keys_of(Training),
     "spec-rounds": lambda: keys_of(Rounds),
+    "spec-canary": lambda: keys_of(Canary),
     "board-settings": board_settings,
     "formats": formats,
     "topics": topics,
