@@ -7,12 +7,15 @@ last before a crash, and what follows then is the same as if there had been none
 import logging
 import time
 from collections import Counter
+from dataclasses import asdict
 from typing import Final
 
+from aggregator import drops
 from aggregator.history import RoundFacts, Traffic
 from aggregator.ingest import Ingest
 from aggregator.journal import Journal
-from aggregator.presence import is_awake
+from aggregator.metrics import Metrics
+from aggregator.presence import Presence
 from aggregator.publisher import Publisher
 from aggregator.transport import Arrived, Transport
 from protocol.spec import Spec
@@ -35,17 +38,22 @@ class Service:
     Args:
         spec: the fleet's.
         journal: open; the service goes on where it ends.
-        transport: subscribed to the fleet's updates and states.
+        transport: subscribed to the fleet's updates and states, and to the broker's drops.
+        metrics: told what happens.
 
     Raises:
         JournalError: here and in :meth:`run`: the journal cannot be used.
     """
 
-    def __init__(self, spec: Spec, journal: Journal, transport: Transport) -> None:
+    def __init__(
+        self, spec: Spec, journal: Journal, transport: Transport, metrics: Metrics
+    ) -> None:
         self._spec = spec
         self._is_classifier = spec.model.loss == "cross_entropy"
         self._journal = journal
         self._transport = transport
+        self._metrics = metrics
+        self._presence = Presence()
         self._topics = Topics(spec.fleet)
         self._model, delta = journal.model(spec)
         round_ = self._model.version
@@ -56,8 +64,13 @@ class Service:
             self._traffic.report(update)
         history = journal.history()
         self._last = history[-1] if history else None
+        if self._last is not None:
+            metrics.learned(self._last)
         self._accepted = sum(facts.accepted for facts in history)  # In closed rounds.
         self._empty_deadlines = sum(facts.empty_deadlines for facts in history)
+        self._degraded = sum(facts.degraded for facts in history)
+        self._drops = drops.DropCounter()
+        self._dropped_now = 0  # Messages that the broker dropped while this round was open.
         self._refused = Counter[str]()  # In all rounds.
         for facts in history:
             self._refused.update(facts.refused)
@@ -92,6 +105,7 @@ class Service:
             self._model.version,
             self._core.round,
             self._spec.rounds.count,
+            extra={"event": "started", "version": self._model.version, "round": self._core.round},
         )
         before = time.monotonic()
         while not self._stopping:
@@ -106,6 +120,7 @@ class Service:
             self._take(arrived)
             self._decide()
             self._show()
+            self._metrics.turned(self._core, self._model.version, self._presence, self._transport)
             if exit_when_done and self.is_done and self._transport.connected:
                 break
 
@@ -116,12 +131,15 @@ class Service:
         updates, states = [], []
         for message in arrived:
             board = self._topics.board_of_state(message.topic)
-            if board is None:
-                updates.append(message)
-            else:
+            if board is not None:
                 states.append((board, message.payload))
+            elif message.topic == drops.TOPIC:
+                self._hear_of_drops(message.payload)
+            else:
+                updates.append(message)
         taken = self._ingest.take(updates)
         self._transport.acknowledge(arrived)
+        up, down = self._traffic.up, self._traffic.down
         for update in taken.accepted:
             self._traffic.report(update)
         for round_, boards in taken.receipts.items():
@@ -129,6 +147,9 @@ class Service:
         for refused in taken.refused:
             self._refused_now[refused.reason.value] += 1
             self._publisher.refused(refused, self._now)
+        lag = time.monotonic() - self._transport.read_at
+        self._metrics.taken(taken, self._traffic.up - up, self._traffic.down - down, lag)
+        self._presence.answered(update.board for update in taken.accepted)
         for board, payload in states:
             self._see(board, payload)
         self._has_news = True
@@ -136,10 +157,25 @@ class Service:
     def _see(self, board: str, payload: bytes) -> None:
         if NAME.fullmatch(board) is None:
             return
-        if is_awake(payload):
+        if self._presence.heard(board, payload):
             self._core.board_awake(board)
         else:
             self._core.board_lost(board)
+
+    def _hear_of_drops(self, payload: bytes) -> None:
+        dropped = self._drops.moved(payload)
+        self._metrics.broker_dropped(dropped)
+        if not dropped or self._core.state is not State.COLLECTING:
+            return
+        if not self._dropped_now:
+            log.warning(
+                "round %d: the broker dropped %d messages, updates may be among them: compare its "
+                "max_queued_messages and max_queued_bytes with broker/mosquitto.conf",
+                self._core.round + 1,
+                dropped,
+                extra={"event": "dropped", "round": self._core.round, "dropped": dropped},
+            )
+        self._dropped_now += dropped
 
     def _decide(self) -> None:
         for decision in self._core.tick(self._now):
@@ -154,10 +190,17 @@ class Service:
         self._journal.announce(announced)
         self._publish_round(announced.round, announced.limit)
         if announced.empty_deadlines:
+            self._metrics.nobody_answered()
             log.warning(
                 "round %d: nobody answered in time; announced again, now to %d boards",
-                announced.round,
+                announced.round + 1,
                 len(announced.asked),
+                extra={
+                    "event": "announced_again",
+                    "round": announced.round,
+                    "asked": len(announced.asked),
+                    "empty_deadlines": announced.empty_deadlines,
+                },
             )
 
     def _publish_round(self, round_: int, limit: int) -> None:
@@ -181,6 +224,7 @@ class Service:
             step=step,
             empty_deadlines=closed.empty_deadlines,
             refused=dict(self._refused_now),
+            degraded=self._dropped_now > 0,
         )
         self._journal.close_round(self._model, delta, facts, self._traffic.of(closed.answered))
         self._last = facts
@@ -188,18 +232,23 @@ class Service:
         self._empty_deadlines += facts.empty_deadlines
         self._refused.update(self._refused_now)
         self._refused_now.clear()
+        self._degraded += facts.degraded
+        self._dropped_now = 0
+        self._metrics.round_closed(facts)
         self._publisher.model(self._model, delta)
         if self.is_done:
             self._publisher.no_round()
         self._progress_at = self._now  # Shown at every close.
         log.info(
-            "round %d of %d: %d of %d boards in %.1f s, loss %.4g",
+            "round %d of %d: %d of %d boards in %.1f s, loss %.4g%s",
             closed.round + 1,
             self._spec.rounds.count,
             facts.accepted,
             facts.asked,
             facts.seconds,
             facts.loss,
+            "".join(f", {number} {reason}" for reason, number in facts.refused.items()),
+            extra={"event": "closed", **asdict(facts)},
         )
 
     def _show(self) -> None:
@@ -216,13 +265,24 @@ class Service:
 
     def _log_state(self) -> None:
         core, rounds = self._core, self._spec.rounds
+        facts = {
+            "event": core.state.value,
+            "round": core.round,
+            "awake": len(core.awake),
+            "asked": len(core.asked),
+        }
         match core.state:
             case State.GATHERING:
-                log.info("waiting for boards: %d awake of %d", len(core.awake), rounds.cohort)
+                log.info(
+                    "waiting for boards: %d awake of %d",
+                    len(core.awake),
+                    rounds.cohort,
+                    extra=facts,
+                )
             case State.COLLECTING:
-                log.info("%d boards awake, %d asked", len(core.awake), len(core.asked))
+                log.info("%d boards awake, %d asked", len(core.awake), len(core.asked), extra=facts)
             case State.DONE:
-                log.info("all rounds are over; version %d stays published", core.round)
+                log.info("all rounds are over; version %d stays published", core.round, extra=facts)
 
     def _progress(self) -> dict[str, object]:
         core, last = self._core, self._last
@@ -242,4 +302,5 @@ class Service:
             "asked": len(core.asked),
             "answered": len(core.answered),
             "empty_deadlines": self._empty_deadlines + core.empty_deadlines,
+            "degraded_rounds": self._degraded + (self._dropped_now > 0),
         }
