@@ -22,9 +22,10 @@ from prometheus_client import (
 )
 
 from aggregator import __version__
+from aggregator.away import Away
 from aggregator.history import RoundFacts
 from aggregator.ingest import Taken
-from aggregator.presence import Presence, Standing
+from aggregator.presence import Standing
 from aggregator.transport import Transport
 from protocol.spec import Spec
 from rounds.core import Refusal, RoundCore, State
@@ -125,9 +126,7 @@ class Metrics:
             "tmf_broker_dropped_messages_total", "Messages that the broker says it has dropped."
         )
 
-    def turned(
-        self, core: RoundCore, version: int, presence: Presence, transport: Transport
-    ) -> None:
+    def turned(self, core: RoundCore, version: int, away: Away, transport: Transport) -> None:
         """The service's loop has turned, and this is how things stand."""
         self.turned_at = time.monotonic()
         self.connected = transport.connected
@@ -142,7 +141,7 @@ class Metrics:
         self._answered.set(len(core.answered))
         for standing, boards in self._boards.items():
             awake = standing is Standing.AWAKE
-            boards.set(len(core.awake) if awake else presence.away[standing])
+            boards.set(len(core.awake) if awake else away.count[standing])
 
     def taken(self, taken: Taken, up: int, down: int, seconds: float) -> None:
         """A group of updates is dealt with.

@@ -1,8 +1,6 @@
 """What boards say of themselves on their state topics."""
 
 import json
-from collections import Counter
-from collections.abc import Iterable
 from enum import Enum
 from typing import Final
 
@@ -29,8 +27,14 @@ WORDS: Final = {
 MAX_STATE_BYTES: Final = 4096
 
 
-def standing(payload: bytes) -> Standing:
-    """What a board's state message says; no bytes make this raise."""
+def standing(payload: bytes) -> Standing | None:
+    """What a board's state message says; no bytes make this raise.
+
+    Returns:
+        None for the empty message, which takes a state back.
+    """
+    if not payload:
+        return None
     if len(payload) > MAX_STATE_BYTES:
         return Standing.OTHER
     try:
@@ -39,30 +43,3 @@ def standing(payload: bytes) -> Standing:
         return Standing.OTHER
     word = state.get("state") if isinstance(state, dict) else None
     return WORDS.get(word, Standing.OTHER) if isinstance(word, str) else Standing.OTHER
-
-
-class Presence:
-    """Counts the boards that cannot be asked. Those who can, the round core knows."""
-
-    def __init__(self) -> None:
-        self.away = Counter[Standing]()
-        """Boards by standing, but for those that are awake."""
-        self._away: dict[str, Standing] = {}
-
-    def heard(self, board: str, payload: bytes) -> bool:
-        """Take in a board's state message; whether the board is awake.
-
-        The empty message takes a state back: the board counts nowhere.
-        """
-        self.answered((board,))
-        now = standing(payload)
-        if payload and now is not Standing.AWAKE:
-            self._away[board] = now
-            self.away[now] += 1
-        return now is Standing.AWAKE
-
-    def answered(self, boards: Iterable[str]) -> None:
-        """These boards sent updates: they are awake, whatever they said."""
-        for board in boards:
-            if (before := self._away.pop(board, None)) is not None:
-                self.away[before] -= 1

@@ -11,11 +11,12 @@ from dataclasses import asdict
 from typing import Final
 
 from aggregator import drops
+from aggregator.away import Away
 from aggregator.history import RoundFacts, Traffic
 from aggregator.ingest import Ingest
 from aggregator.journal import Journal
 from aggregator.metrics import Metrics
-from aggregator.presence import Presence
+from aggregator.presence import Standing, standing
 from aggregator.publisher import Publisher
 from aggregator.transport import Arrived, Transport
 from protocol.spec import Spec
@@ -53,7 +54,7 @@ class Service:
         self._journal = journal
         self._transport = transport
         self._metrics = metrics
-        self._presence = Presence()
+        self._away = Away()
         self._topics = Topics(spec.fleet)
         self._model, delta = journal.model(spec)
         round_ = self._model.version
@@ -120,7 +121,7 @@ class Service:
             self._take(arrived)
             self._decide()
             self._show()
-            self._metrics.turned(self._core, self._model.version, self._presence, self._transport)
+            self._metrics.turned(self._core, self._model.version, self._away, self._transport)
             if exit_when_done and self.is_done and self._transport.connected:
                 break
 
@@ -149,7 +150,7 @@ class Service:
             self._publisher.refused(refused, self._now)
         lag = time.monotonic() - self._transport.read_at
         self._metrics.taken(taken, self._traffic.up - up, self._traffic.down - down, lag)
-        self._presence.answered(update.board for update in taken.accepted)
+        self._away.answered(update.board for update in taken.accepted)
         for board, payload in states:
             self._see(board, payload)
         self._has_news = True
@@ -157,7 +158,9 @@ class Service:
     def _see(self, board: str, payload: bytes) -> None:
         if NAME.fullmatch(board) is None:
             return
-        if self._presence.heard(board, payload):
+        now = standing(payload)
+        self._away.heard(board, now)
+        if now is Standing.AWAKE:
             self._core.board_awake(board)
         else:
             self._core.board_lost(board)

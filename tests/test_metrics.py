@@ -27,10 +27,11 @@ from paho.mqtt.enums import CallbackAPIVersion
 from prometheus_client.parser import text_string_to_metric_families
 
 from aggregator import drops
+from aggregator.away import Away
 from aggregator.drops import DropCounter
 from aggregator.journal import read_history
 from aggregator.metrics import Metrics
-from aggregator.presence import Presence, Standing, standing
+from aggregator.presence import Standing, standing
 from localfleet import processes
 from tests.conftest import Broker
 from tests.test_aggregator_service import (
@@ -391,26 +392,27 @@ def test_no_count_is_negative_and_no_bytes_raise(heard: list[bytes]) -> None:
         (b"[" * 4000, Standing.OTHER),
         (b'{"state":"ready"}' + b" " * 5000, Standing.OTHER),
         (b"\xff", Standing.OTHER),
+        (b"", None),
     ],
 )
-def test_a_state_message_says_how_a_board_is(payload: bytes, expected: Standing) -> None:
+def test_a_state_message_says_how_a_board_is(payload: bytes, expected: Standing | None) -> None:
     assert standing(payload) is expected
 
 
 WORDS = [b"", b'{"state":"ready"}', b'{"state":"sleeping"}', b'{"state":"lost"}', b"?"]
-AWAY = [Standing.SLEEPING, Standing.LOST, Standing.OTHER]
+WHY = [Standing.SLEEPING, Standing.LOST, Standing.OTHER]
 
 
 @given(st.lists(st.tuples(st.sampled_from(BOARDS), st.sampled_from([*WORDS, None]))))
 def test_each_board_that_is_away_counts_once(story: list[tuple[str, bytes | None]]) -> None:
-    presence = Presence()
+    away = Away()
     last: dict[str, bytes | None] = {}
     for board, payload in story:
         last[board] = payload
         if payload is None:
-            presence.answered([board])
+            away.answered([board])
         else:
-            assert presence.heard(board, payload) == (payload == WORDS[1])
-    for word, expected in zip(WORDS[2:], AWAY, strict=True):
-        assert presence.away[expected] == list(last.values()).count(word)
-    assert presence.away[Standing.AWAKE] == 0
+            away.heard(board, standing(payload))
+    for word, expected in zip(WORDS[2:], WHY, strict=True):
+        assert away.count[expected] == list(last.values()).count(word)
+    assert away.count[Standing.AWAKE] == 0
