@@ -17,8 +17,9 @@ import json
 import os
 import secrets
 import sqlite3
+import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -97,13 +98,21 @@ class Journal:
         folder: the state folder; made if it is not there.
         keep_rounds: whose updates are kept.
         keep_versions: of the model whose weights are kept.
+        committed: told after each transaction how many seconds it took.
 
     Raises:
         JournalError: here and in every method: the file cannot be used. Says why and what to do.
     """
 
-    def __init__(self, folder: Path, keep_rounds: int = 100, keep_versions: int = 1000) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        keep_rounds: int = 100,
+        keep_versions: int = 1000,
+        committed: Callable[[float], None] = lambda _: None,
+    ) -> None:
         self.path = folder / FILE
+        self._committed = committed
         self._keep_rounds = keep_rounds
         self._keep_versions = keep_versions
         self._lineage = 0  # Of the table lineages; the latest opened.
@@ -449,6 +458,7 @@ class Journal:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        began = time.perf_counter()
         with self._explained():
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -458,6 +468,7 @@ class Journal:
                 with suppress(sqlite3.Error):  # SQLite may have rolled back by itself.
                     self._db.execute("ROLLBACK")
                 raise
+        self._committed(time.perf_counter() - began)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

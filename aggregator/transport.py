@@ -65,6 +65,8 @@ class Transport:
         self.connections = 0
         """How often the broker has accepted us."""
         self.connected = False
+        self.read_at = 0.0
+        """When, on time.monotonic()'s clock, the last exchange began to read messages."""
         self._broker = broker
         self._subscriptions = subscriptions
         self._arrived: list[Arrived] = []
@@ -106,6 +108,8 @@ class Transport:
             return []
         self._client.loop_misc()
         while self._ready(seconds) and len(self._arrived) < GROUP:
+            if not self._arrived:
+                self.read_at = time.monotonic()
             self._client.loop_read()
             seconds = 0
         arrived, self._arrived = self._arrived, []

@@ -275,6 +275,7 @@ def test_a_fleet_completes_its_rounds(aggregator: Aggregator, boards: Boards) ->
         "asked": 0,
         "answered": 0,
         "empty_deadlines": 0,
+        "degraded_rounds": 0,
     }
     facts = read_history(aggregator.state)
     assert [(fact.round, fact.accepted, fact.asked) for fact in facts] == [
