@@ -111,33 +111,8 @@ def message_of(packet: Packet) -> Message:
 # --- Writing
 
 
-def connect(client_id: str, keepalive: int, will: tuple[str, bytes] | None = None) -> bytes:
-    """Ask for a session that ends with the connection (3.1); the will is retained, with QoS 1."""
-    flags = 0b10 | (0b101100 if will else 0)
-    parts = [_text("MQTT"), bytes([4, flags]), keepalive.to_bytes(2, "big"), _text(client_id)]
-    if will:
-        topic, payload = will
-        parts += [_text(topic), len(payload).to_bytes(2, "big"), payload]
-    return _packet(0x10, b"".join(parts))
-
-
-def subscribe(packet: int, topics: Iterable[str]) -> bytes:
-    """Subscribe with QoS 1 (3.8)."""
-    filters = b"".join(_text(topic) + b"\x01" for topic in topics)
-    return _packet(0x82, packet.to_bytes(2, "big") + filters)
-
-
-def publish(topic: str, payload: bytes, packet: int, *, retain: bool = False) -> bytes:
-    """Publish with QoS 1 (3.3)."""
-    return _packet(0x32 | retain, _text(topic) + packet.to_bytes(2, "big") + payload)
-
-
-def acknowledge(packets: Iterable[int]) -> bytes:
-    """A PUBACK for each (3.4)."""
-    return b"".join(_PUBACK.pack(PUBACK << 4, 2, packet) for packet in packets)
-
-
-def _packet(head: int, body: bytes) -> bytes:
+def join(head: int, body: bytes) -> bytes:
+    """A packet's bytes, of its first byte and what follows its length."""
     length = bytearray()
     left = len(body)
     while left > 127:
@@ -145,6 +120,32 @@ def _packet(head: int, body: bytes) -> bytes:
         left >>= 7
     length.append(left)
     return bytes([head]) + length + body
+
+
+def connect(client_id: str, keepalive: int, will: tuple[str, bytes] | None = None) -> bytes:
+    """Ask for a session that ends with the connection (3.1); the will is retained, with QoS 1."""
+    flags = 0b10 | (0b101100 if will else 0)
+    parts = [_text("MQTT"), bytes([4, flags]), keepalive.to_bytes(2, "big"), _text(client_id)]
+    if will:
+        topic, payload = will
+        parts += [_text(topic), len(payload).to_bytes(2, "big"), payload]
+    return join(0x10, b"".join(parts))
+
+
+def subscribe(packet: int, topics: Iterable[str]) -> bytes:
+    """Subscribe with QoS 1 (3.8)."""
+    filters = b"".join(_text(topic) + b"\x01" for topic in topics)
+    return join(0x82, packet.to_bytes(2, "big") + filters)
+
+
+def publish(topic: str, payload: bytes, packet: int, *, retain: bool = False) -> bytes:
+    """Publish with QoS 1 (3.3)."""
+    return join(0x32 | retain, _text(topic) + packet.to_bytes(2, "big") + payload)
+
+
+def acknowledge(packets: Iterable[int]) -> bytes:
+    """A PUBACK for each (3.4)."""
+    return b"".join(_PUBACK.pack(PUBACK << 4, 2, packet) for packet in packets)
 
 
 def _text(text: str) -> bytes:
