@@ -47,11 +47,11 @@ class Fleet(Protocol):
     def sent(self, first: int, again: int) -> None:
         """So many updates go to the broker: for the first time, and again."""
 
-    def acknowledged(self, count: int) -> None:
-        """The broker has so many updates."""
+    def acknowledged(self, round_: int | None, count: int) -> None:
+        """The broker has so many updates of a round."""
 
-    def receipted(self, count: int) -> None:
-        """The aggregator has journaled so many updates."""
+    def receipted(self, round_: int, count: int) -> None:
+        """The aggregator has journaled so many updates of a round."""
 
 
 class Crowd(asyncio.Protocol):
@@ -154,7 +154,7 @@ class Crowd(asyncio.Protocol):
             elif head >> 4 == mqtt.CONNACK and body[-1]:
                 self._fleet.refused(body[-1])
         if acknowledged:
-            self._fleet.acknowledged(acknowledged)
+            self._fleet.acknowledged(self._round, acknowledged)
         if self._transport:
             self._transport.write(mqtt.acknowledge(it.packet for it in messages if it.packet))
         for message in messages:
@@ -171,7 +171,7 @@ class Crowd(asyncio.Protocol):
 
     def _on_round(self, announced: Round | None) -> None:
         number = announced.round if announced else None
-        if self._round not in {None, number}:
+        if self._round is not None and self._round != number:
             self._fleet.over(self._round)
         if number != self._round:
             self._round = number
@@ -193,7 +193,7 @@ class Crowd(asyncio.Protocol):
         count = len(self._waiting & places)
         self._waiting -= places
         if count:
-            self._fleet.receipted(count)
+            self._fleet.receipted(receipt.round, count)
 
     # --- What is sent
 

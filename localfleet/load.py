@@ -289,8 +289,7 @@ class _Fleet:
         return self._asked
 
     def over(self, round_: int) -> None:
-        if self._owed and self._round is not None and round_ == self._round.round:
-            self._owed = 0
+        if self._owed and self._is_open(round_):
             self._end()
 
     def sent(self, first: int, again: int) -> None:
@@ -300,22 +299,30 @@ class _Fleet:
         self.load.sent += first
         self.load.resent += again
 
-    def acknowledged(self, count: int) -> None:
+    def acknowledged(self, round_: int | None, count: int) -> None:
         self.load.acknowledged += count
+        if not self._is_open(round_):
+            return
         self._unacknowledged -= count
-        if self._reconnect and self._unacknowledged <= 0 < self._unacknowledged + count:
+        if self._reconnect and self._unacknowledged == 0:
             for crowd in self._crowds:
                 crowd.cut()
 
-    def receipted(self, count: int) -> None:
+    def receipted(self, round_: int, count: int) -> None:
         self._news = time.monotonic()
         self.load.receipted += count
-        self._owed -= count
-        if self._owed == 0:
-            self._end()
+        if self._is_open(round_):
+            self._owed -= count
+            if self._owed == 0:
+                self._end()
+
+    def _is_open(self, round_: int | None) -> bool:
+        """Whether this is the newest round that we know."""
+        return self._round is not None and self._round.round == round_
 
     def _end(self) -> None:
-        """A round is over, or owes us nothing more."""
+        """The newest round is over, or owes us nothing more."""
+        self._owed = 0
         self.load.rounds += 1
         if self._began is not None:
             self.load.seconds = time.monotonic() - self._began
