@@ -6,6 +6,7 @@ import typer
 
 from aggregator.errors import AggregatorError
 from cli.demo import demo
+from cli.load import load
 from cli.serve import serve
 from localfleet.errors import LocalFleetError
 from protocol.errors import ProtocolError
@@ -17,6 +18,7 @@ commands = typer.Typer(
 )
 commands.command()(serve)
 commands.command()(demo)
+commands.command()(load)
 
 
 def app() -> None:
