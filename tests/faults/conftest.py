@@ -22,8 +22,13 @@ def ledger(pytestconfig: pytest.Config) -> Ledger:
 
 @pytest.fixture
 def book(ledger: Ledger, request: pytest.FixtureRequest) -> Callable[[Account], None]:
-    """Book an account for this scenario."""
-    return lambda account: ledger.book(request.node.originalname, account)
+    """Book an account for this scenario; nothing may be lost or counted twice."""
+
+    def take(account: Account) -> None:
+        ledger.book(request.node.originalname, account)
+        assert (account.lost, account.doubled) == (0, 0), account
+
+    return take
 
 
 @pytest.fixture

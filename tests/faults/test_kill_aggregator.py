@@ -72,7 +72,7 @@ def test_killed_at_every_step(
             fleet.aggregator.start(Fault(step, when, call))
             assert fleet.aggregator.wait() == -signal.SIGKILL, (step, fleet.aggregator.said)
         fleet.aggregator.start()
-        book(fleet.account(faults=len(points)))
+        fleet.settle(len(points), book)
 
 
 @pytest.mark.timeout(0)
@@ -92,4 +92,4 @@ def test_killed_at_random(
                 fleet.idle(rng.exponential(0.15))
                 assert fleet.aggregator.kill() == -signal.SIGKILL, fleet.aggregator.said
             fleet.aggregator.start()
-            book(fleet.account(faults=KILLS))
+            fleet.settle(KILLS, book)
