@@ -1,10 +1,11 @@
-"""What can stop the aggregator. Nothing that a peer sends can.
+"""What can stop the aggregator, or hold it up. Nothing that a peer sends can.
 
 ::
 
     AggregatorError
     +- SettingsError   a setting is missing or cannot be used: names the setting and what to give
     +- JournalError    the journal cannot be used: names the file and what to do
+       +- JournalStuckError   ... for now: the disk is full, the file is locked, ...
 """
 
 
@@ -18,3 +19,11 @@ class SettingsError(AggregatorError):
 
 class JournalError(AggregatorError):
     """The journal cannot be opened, read or written."""
+
+
+class JournalStuckError(JournalError):
+    """The journal cannot be used for now, through no fault of its content.
+
+    The disk is full or does not answer, the file is locked or read-only. It is as it was before the
+    call, and the same call may succeed later.
+    """

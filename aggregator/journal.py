@@ -17,13 +17,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from aggregator.errors import JournalError
+from aggregator.errors import JournalError, JournalStuckError
 from aggregator.history import Counters, RoundFacts
 from protocol.spec import Spec
 from rounds.core import Announce, OpenRound
 from rounds.model import GlobalModel
 
 FILE: Final = "journal.db"
+LOCKED_SECONDS: Final = 1.0
+"""How long a call waits for another process to let go of the file."""
 APPLICATION: Final = 0x544D466A  # "TMFj": marks the file as one of ours.
 SCHEMA_NUMBER: Final = 1
 SCHEMA: Final = """
@@ -66,6 +68,7 @@ class Journal:
 
     Raises:
         JournalError: here and in every method: the file cannot be used. Says why and what to do.
+            A :class:`JournalStuckError` where a later try may succeed.
     """
 
     def __init__(self, folder: Path, spec: Spec) -> None:
@@ -73,7 +76,7 @@ class Journal:
         self._lock = _lock(folder)
         try:
             with self._explained():
-                self._db = sqlite3.connect(self.path, isolation_level=None)
+                self._db = sqlite3.connect(self.path, timeout=LOCKED_SECONDS, isolation_level=None)
                 try:
                     self._prepare(spec)
                 except BaseException:
@@ -238,7 +241,9 @@ class Journal:
         try:
             yield
         except sqlite3.OperationalError as error:  # The disk is full, the folder read-only, ...
-            raise JournalError(
+            # SQLite's plain error means that tables are missing: that does not pass.
+            lasts = error.sqlite_errorcode == sqlite3.SQLITE_ERROR
+            raise (JournalError if lasts else JournalStuckError)(
                 f"{self.path}: cannot be used ({error}); check the disk and the folder's rights"
             ) from error
         except (sqlite3.Error, ValueError, TypeError) as error:

@@ -7,8 +7,10 @@ last before a crash, and what follows then is the same as if there had been none
 import logging
 import time
 from collections import Counter
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
+from aggregator.errors import JournalStuckError
 from aggregator.history import RoundFacts, Traffic
 from aggregator.ingest import Ingest
 from aggregator.journal import Journal
@@ -27,6 +29,10 @@ WAIT_SECONDS: Final = 0.2
 """Longest wait for a message, so also how late a deadline or a stop may be noticed."""
 PROGRESS_SECONDS: Final = 0.5
 """Between two progress messages within a round."""
+RETRY_SECONDS: Final = 1.0
+"""Between two attempts to write a journal that is stuck."""
+
+Result = TypeVar("Result")
 
 
 class Service:
@@ -38,7 +44,8 @@ class Service:
         transport: subscribed to the fleet's updates and states.
 
     Raises:
-        JournalError: here and in :meth:`run`: the journal cannot be used.
+        JournalError: here and in :meth:`run`: the journal cannot be used. While it runs, a full or
+            locked disk is waited for.
     """
 
     def __init__(self, spec: Spec, journal: Journal, transport: Transport) -> None:
@@ -70,7 +77,8 @@ class Service:
             self._publish_round(round_, self._core.limit)
         self._stopping = False
         self._connections = 0
-        self._now = 0.0  # Seconds during which the broker was within reach.
+        self._now = 0.0  # Seconds during which broker and journal were within reach.
+        self._looked_at = 0.0  # When this was last true, on the machine's clock.
         self._progress_at = 0.0
         self._has_news = True  # Something that the progress topic does not show yet.
         self._shown: State | None = None
@@ -93,13 +101,13 @@ class Service:
             self._core.round,
             self._spec.rounds.count,
         )
-        before = time.monotonic()
+        self._looked_at = time.monotonic()
         while not self._stopping:
             arrived = self._transport.exchange(WAIT_SECONDS)
             after = time.monotonic()
             if self._transport.connected:  # While the broker is away, no deadline comes nearer.
-                self._now += after - before
-            before = after
+                self._now += after - self._looked_at
+            self._looked_at = after
             if self._connections != self._transport.connections:
                 self._connections = self._transport.connections
                 self._publisher.everything()
@@ -120,7 +128,7 @@ class Service:
                 updates.append(message)
             else:
                 states.append((board, message.payload))
-        taken = self._ingest.take(updates)
+        taken = self._written(lambda: self._ingest.take(updates))
         self._transport.acknowledge(arrived)
         for update in taken.accepted:
             self._traffic.report(update)
@@ -132,6 +140,31 @@ class Service:
         for board, payload in states:
             self._see(board, payload)
         self._has_news = True
+
+    def _written(self, write: Callable[[], Result]) -> Result:
+        """Try until the journal is written; until then nothing else happens and no time passes.
+
+        What is not journaled is not acknowledged either: the broker keeps it.
+
+        Raises:
+            JournalStuckError: we are to stop, and still cannot write.
+        """
+        is_stuck = False
+        while True:
+            try:
+                result = write()
+            except JournalStuckError as error:
+                if self._stopping:
+                    raise
+                if not is_stuck:
+                    log.error("%s; trying again; until then nothing is acknowledged", error)  # noqa: TRY400 - the message says what to do
+                is_stuck = True
+                time.sleep(RETRY_SECONDS)
+            else:
+                if is_stuck:
+                    log.warning("the journal can be written again")
+                    self._looked_at = time.monotonic()
+                return result
 
     def _see(self, board: str, payload: bytes) -> None:
         if NAME.fullmatch(board) is None:
@@ -151,7 +184,7 @@ class Service:
             self._has_news = True
 
     def _announce(self, announced: Announce) -> None:
-        self._journal.announce(announced)
+        self._written(lambda: self._journal.announce(announced))
         self._publish_round(announced.round, announced.limit)
         if announced.empty_deadlines:
             log.warning(
@@ -182,7 +215,8 @@ class Service:
             empty_deadlines=closed.empty_deadlines,
             refused=dict(self._refused_now),
         )
-        self._journal.close_round(self._model, delta, facts, self._traffic.of(closed.answered))
+        traffic = self._traffic.of(closed.answered)
+        self._written(lambda: self._journal.close_round(self._model, delta, facts, traffic))
         self._last = facts
         self._accepted += facts.accepted
         self._empty_deadlines += facts.empty_deadlines
