@@ -29,6 +29,8 @@ BACKOFF_FIRST: Final = 0.5
 BACKOFF_MOST: Final = 15.0
 GROUP: Final = 1000
 """Most messages that one exchange hands out."""
+GROUP_BYTES: Final = 2**22
+"""Most bytes of payload in them, but for the last one: large garbage must not fill the memory."""
 FLUSH_SECONDS: Final = 0.5
 NO_BROKER: Final = "answers, but not as an MQTT broker does: is --broker right?"
 
@@ -69,6 +71,7 @@ class Transport:
         self._subscriptions = subscriptions
         self._subscribed = False
         self._arrived: list[Arrived] = []
+        self._arrived_bytes = 0
         self._unconfirmed: set[int] = set()  # Packets that we sent with QoS 1.
         self._said = ""
         self._backoff = BACKOFF_FIRST
@@ -95,10 +98,10 @@ class Transport:
             time.sleep(min(seconds, max(0.0, self._next_attempt - time.monotonic())))
             return []
         self._client.loop_misc()
-        while self._ready(seconds) and len(self._arrived) < GROUP:
+        while self._has_room() and self._ready(seconds):
             self._client.loop_read()
             seconds = 0
-        arrived, self._arrived = self._arrived, []
+        arrived, self._arrived, self._arrived_bytes = self._arrived, [], 0
         return arrived
 
     def acknowledge(self, messages: list[Arrived]) -> None:
@@ -122,6 +125,9 @@ class Transport:
         self._client.on_disconnect = None
         self.connected = False
         self._client.disconnect()
+
+    def _has_room(self) -> bool:
+        return len(self._arrived) < GROUP and self._arrived_bytes < GROUP_BYTES
 
     def _ready(self, seconds: float) -> bool:
         """Whether there is something to read within ``seconds``; writes when there is room."""
@@ -241,6 +247,7 @@ class Transport:
         except UnicodeDecodeError:
             topic = ""  # Belongs to nobody.
         packet = message.mid if message.qos else 0
+        self._arrived_bytes += len(message.payload)
         self._arrived.append(Arrived(topic, bytes(message.payload), packet))
 
     def _on_publish(
