@@ -20,16 +20,24 @@ class RoundFacts:
     accuracy: float | None
     """Share of the query samples whose class was told before it was learned from; of classes."""
     accepted: int
-    """Updates in the model."""
+    """Updates in the version."""
+    late: int
+    """Those among them that were for an earlier round."""
     asked: int
     """Boards known to have been asked."""
     seconds: float
     """Time that the broker was within reach, from the first announcement to the close."""
+    trial: str | None
+    """What the round said of the version on trial: promoted, taken back or undecided."""
+    loss_on_trial: float | None
+    """Like ``loss``, of the boards that tried it out alone."""
     step: float
     """How many times the mean of the changes the model went."""
     empty_deadlines: int
     refused: dict[str, int]
     """Messages refused while it was open or waited for, by reason."""
+    degraded: bool
+    """Whether the broker said meanwhile that it had dropped messages: some may be missing."""
 
     def to_json(self) -> str:
         """As the journal keeps it."""

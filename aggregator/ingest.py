@@ -9,7 +9,7 @@ commit, and only then may it be acknowledged, summed and receipted: the journal 
 than a board was told. Nothing that a peer sends raises an error here.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final, NamedTuple
@@ -21,7 +21,8 @@ from protocol.messages import MAX_MESSAGE_BYTES, Update
 from protocol.sparse import Sparse, decode, decode_all
 from protocol.spec import Spec
 from protocol.topics import Topics
-from rounds.core import Refusal, RoundCore
+from rounds.core import Counted, Refusal, RoundCore
+from rounds.learning import NO_TRIAL, Basis, Trial
 from rounds.sums import PartialSum
 
 DIGEST_BYTES: Final = 16
@@ -73,17 +74,22 @@ class Ingest:
         spec: the fleet's.
         core: judges rounds, and is told what is journaled.
         journal: open.
+        trials: by round, who tries out which version; the caller keeps it up to date.
     """
 
-    def __init__(self, spec: Spec, core: RoundCore, journal: Journal) -> None:
+    def __init__(
+        self, spec: Spec, core: RoundCore, journal: Journal, trials: Mapping[int, Trial]
+    ) -> None:
         self._core = core
+        self._trials = trials
         self._journal = journal
         self._topics = Topics(spec.fleet)
         self._lineage = spec.lineage
         self._plan = spec.plan
         self._tensors = spec.tensors
-        self.total = PartialSum(spec.global_count)
-        """Of the open round's journaled updates."""
+        self._count = spec.global_count
+        self.sums: dict[Basis, PartialSum] = {}
+        """Of the journaled updates that count in the open round."""
 
     def restore(self, round_: int) -> list[Update]:
         """Sum this round's journaled updates again, after a restart; returns them.
@@ -92,10 +98,15 @@ class Ingest:
             JournalError: the journal cannot be read.
             ProtocolError: an update in it cannot be read, although it could be once.
         """
-        updates = [Update.unpack(payload) for payload in self._journal.payloads(round_)]
+        updates = [Update.unpack(payload) for _, payload in self._journal.payloads(round_)]
         for update in updates:
-            self.total.add(update, decode(update.changes, self._tensors))
+            self._add(update, decode(update.changes, self._tensors))
         return updates
+
+    def take_sums(self) -> dict[Basis, PartialSum]:
+        """The sums of the round that is closed, by what its updates were made from."""
+        sums, self.sums = self.sums, {}
+        return sums
 
     def take(self, messages: Iterable[Arrived]) -> Taken:
         """Check a group of messages and journal its updates in one commit.
@@ -113,15 +124,16 @@ class Ingest:
         )
         entries: list[Entry] = []
         changes: list[Sparse] = []
-        digests: dict[str, bytes] = {}
+        digests: dict[Counted, bytes] = {}
         for message, claim in zip(messages, claims, strict=True):
             try:
                 if isinstance(claim, _RefusedError):
                     raise claim
                 update, digest = claim
                 block = next(blocks)
-                if update.board in digests:  # Another one, earlier in this group.
-                    self._check_round(update, digest, digests[update.board])
+                counted = Counted(update.round, update.board)
+                if counted in digests:  # Another one, earlier in this group.
+                    self._check_round(update, digest, digests[counted])
                 changes.append(self._changes(update, block))
             except _RefusedError as error:
                 whose = self._topics.board_of_update(message.topic)
@@ -130,18 +142,24 @@ class Ingest:
                 if error.journaled is not None and board is not None:
                     taken.receipts.setdefault(error.journaled, set()).add(board)
             else:
-                digests[update.board] = digest
-                entries.append(
-                    Entry(update.round, update.board, update.nonce, digest, message.payload)
-                )
+                digests[counted] = digest
+                now = self._core.round
+                entries.append(Entry(*counted, now, update.nonce, digest, message.payload))
                 taken.accepted.append(update)
         if entries:
             self._journal.append(entries)
             self._core.journaled(digests)
             for update, sparse in zip(taken.accepted, changes, strict=True):
-                self.total.add(update, sparse)
-            taken.receipts.setdefault(self._core.round, set()).update(digests)
+                self._add(update, sparse)
+                taken.receipts.setdefault(update.round, set()).add(update.board)
         return taken
+
+    def _add(self, update: Update, sparse: Sparse) -> None:
+        trial = self._trials.get(update.round, NO_TRIAL)
+        basis = Basis(self._core.round - update.round, trial.has(update.board))
+        if basis not in self.sums:
+            self.sums[basis] = PartialSum(self._count)
+        self.sums[basis].add(update, sparse)
 
     def _claim(self, message: Arrived) -> _Claim | _RefusedError:
         """All checks but those for what else is in the group, and for samples and changes."""

@@ -1,15 +1,17 @@
 """What the aggregator says, and in which order a board must hear it."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from aggregator.ingest import Refused
 from aggregator.transport import Transport
-from protocol.messages import CHUNK_BYTES, Receipt, Round
-from protocol.spec import Spec
+from protocol.messages import CHUNK_BYTES, Chunk, Receipt, Round
+from protocol.spec import Rounds, Spec
 from protocol.topics import NAME, Topics, shard_of
+from rounds.cohort import Cohort
 from rounds.core import Refusal
+from rounds.learning import Trial
 from rounds.model import GlobalModel
 
 RECEIPT_BOARDS: Final = (CHUNK_BYTES - 16) // 34
@@ -29,10 +31,14 @@ class Publisher:
 
     def __init__(self, spec: Spec, transport: Transport) -> None:
         self._topics = Topics(spec.fleet)
-        self._lineage = spec.lineage
         self._transport = transport
         self._retained: dict[str, bytes] = {}  # In the order of their publication.
         self._events: dict[str, float] = {}  # Board: when its last event was sent.
+        self.plan(spec)
+
+    def plan(self, spec: Spec) -> None:
+        """What boards do from now on."""
+        self._lineage = spec.lineage
         self._retain(self._topics.spec, spec.plan.pack())
 
     def everything(self) -> None:
@@ -47,12 +53,27 @@ class Publisher:
         delta takes back the one of another life of this fleet.
         """
         self._retain(self._topics.delta, delta)
-        for chunk in model.chunks():
-            self._retain(self._topics.full(chunk.chunk), chunk.pack())
+        self._chunks(self._topics.full, model.chunks())
 
-    def round(self, round_: int, version: int, limit: int, deadline: float) -> None:
-        """The open round, which ends ``deadline`` seconds from now at the latest."""
-        announced = Round(self._lineage, round_, version, limit, int(deadline * 1000))
+    def trial(self, model: GlobalModel | None) -> None:
+        """The version on trial, or None. Before the round that tries it out."""
+        self._chunks(self._topics.trial, model.chunks() if model else [])
+
+    def _chunks(self, topic: Callable[[int], str], chunks: list[Chunk]) -> None:
+        """Publish a model, and take back what a larger one left."""
+        for chunk in chunks:
+            self._retain(topic(chunk.chunk), chunk.pack())
+        left = len(chunks)
+        while self._retained.get(topic(left)):
+            self._retain(topic(left), b"")
+            left += 1
+
+    def round(self, round_: int, version: int, cohort: Cohort, rules: Rounds, trial: Trial) -> None:
+        """The open round, whose deadline begins now."""
+        announced = Round(
+            *(self._lineage, round_, version, cohort.limit, int(rules.deadline * 1000)),
+            *(cohort.chosen, rules.oldest, trial.version, trial.share),
+        )
         self._retain(self._topics.round, announced.pack())
 
     def no_round(self) -> None:
@@ -86,6 +107,12 @@ class Publisher:
         event = {"refused": refused.reason.value, "detail": refused.detail}
         payload = json.dumps(event).encode()
         self._transport.publish(self._topics.event(board), payload, retain=False, qos=0)
+
+    def answer(self, command: str, id_: str, detail: str, *, done: bool) -> None:
+        """What came of an operator's command."""
+        answer = {"command": command, "id": id_, "ok": done, "detail": detail}
+        payload = json.dumps(answer).encode()
+        self._transport.publish(self._topics.answer, payload, retain=False, qos=1)
 
     def progress(self, progress: Mapping[str, object]) -> None:
         """How the fleet is doing, for people."""

@@ -6,20 +6,34 @@ last before a crash, and what follows then is the same as if there had been none
 
 import logging
 import time
-from collections import Counter
+from dataclasses import asdict
 from typing import Final
 
-from aggregator.history import RoundFacts, Traffic
-from aggregator.ingest import Ingest
+from aggregator import drops
+from aggregator.away import Away
+from aggregator.commands import (
+    AtOnce,
+    Command,
+    Import,
+    Pause,
+    Plan,
+    Resume,
+    RollBack,
+    Stop,
+    parse,
+)
+from aggregator.errors import CommandError
+from aggregator.fleet import Fleet
 from aggregator.journal import Journal
-from aggregator.presence import is_awake
+from aggregator.metrics import Metrics
+from aggregator.presence import Standing, read_presence
 from aggregator.publisher import Publisher
+from aggregator.tally import Tally
 from aggregator.transport import Arrived, Transport
+from protocol.errors import ProtocolError
 from protocol.spec import Spec
 from protocol.topics import NAME, Topics
-from rounds.core import Announce, Close, RoundCore, State
-from rounds.strategy import cosine_step
-from rounds.sums import PartialSum
+from rounds.core import Announce, Close, Decision, Refusal, RoundCore, State, Withdraw
 
 log = logging.getLogger(__name__)
 
@@ -35,45 +49,56 @@ class Service:
     Args:
         spec: the fleet's.
         journal: open; the service goes on where it ends.
-        transport: subscribed to the fleet's updates and states.
+        transport: subscribed to the fleet's updates, states and commands, and to the broker's
+            drops.
+        metrics: told what happens.
 
     Raises:
         JournalError: here and in :meth:`run`: the journal cannot be used.
     """
 
-    def __init__(self, spec: Spec, journal: Journal, transport: Transport) -> None:
-        self._spec = spec
-        self._is_classifier = spec.model.loss == "cross_entropy"
+    def __init__(
+        self, spec: Spec, journal: Journal, transport: Transport, metrics: Metrics
+    ) -> None:
         self._journal = journal
         self._transport = transport
+        self._metrics = metrics
+        self._away = Away()
         self._topics = Topics(spec.fleet)
-        self._model, delta = journal.model(spec)
-        round_ = self._model.version
-        self._core = RoundCore(spec.rounds, round_, journal.open_round(round_))
-        self._ingest = Ingest(spec, self._core, journal)
-        self._traffic = Traffic(journal.traffic())
-        for update in self._ingest.restore(round_):
-            self._traffic.report(update)
-        history = journal.history()
-        self._last = history[-1] if history else None
-        self._accepted = sum(facts.accepted for facts in history)  # In closed rounds.
-        self._empty_deadlines = sum(facts.empty_deadlines for facts in history)
-        self._refused = Counter[str]()  # In all rounds.
-        for facts in history:
-            self._refused.update(facts.refused)
-        self._refused_now = Counter[str]()  # Since the last round was closed.
+        self._now = 0.0  # Seconds during which the broker was within reach.
+        self._fleet = Fleet(journal, spec)
+        self._tally = Tally(journal.traffic())
+        self._drops = drops.DropCounter()
         self._publisher = Publisher(spec, transport)
-        self._publisher.model(self._model, delta)
-        if self._core.limit is None:
-            self._publisher.no_round()
-        else:
-            self._publish_round(round_, self._core.limit)
+        self._begin()
+        self._has_waiting = True  # Commands, perhaps: the journal knows.
         self._stopping = False
         self._connections = 0
-        self._now = 0.0  # Seconds during which the broker was within reach.
         self._progress_at = 0.0
         self._has_news = True  # Something that the progress topic does not show yet.
         self._shown: State | None = None
+
+    def _begin(self) -> None:
+        """Go on where the journal ends: after a start, and with each new plan."""
+        for update in self._fleet.restored:
+            self._tally.traffic.report(update)
+        self._tally.begin(self._journal.history())
+        if self._tally.last is not None:
+            self._metrics.learned(self._tally.last)
+        self._publisher.plan(self._fleet.spec)
+        self._publish_model()
+        if self._core.state is State.COLLECTING:
+            self._publish_round()
+        else:
+            self._publisher.no_round()
+
+    @property
+    def _core(self) -> RoundCore:
+        return self._fleet.core
+
+    @property
+    def _version(self) -> int:
+        return self._fleet.learning.stable.model.version
 
     @property
     def is_done(self) -> bool:
@@ -88,10 +113,11 @@ class Service:
         """Serve until :meth:`stop`, or with ``exit_when_done`` until the last round is over."""
         log.info(
             "fleet %s: version %d, %d of %d rounds are over",
-            self._spec.fleet,
-            self._model.version,
+            self._fleet.spec.fleet,
+            self._version,
             self._core.round,
-            self._spec.rounds.count,
+            self._fleet.spec.rounds.count,
+            extra={"event": "started", "version": self._version, "round": self._core.round},
         )
         before = time.monotonic()
         while not self._stopping:
@@ -106,100 +132,205 @@ class Service:
             self._take(arrived)
             self._decide()
             self._show()
+            self._metrics.turned(self._core, self._version, self._away, self._transport)
             if exit_when_done and self.is_done and self._transport.connected:
                 break
 
     def _take(self, arrived: list[Arrived]) -> None:
         if not arrived:
             return
-        # Updates before states: a board that answers and then falls asleep is asleep.
-        updates, states = [], []
+        updates: list[Arrived] = []
+        commands: list[Arrived] = []
+        others: list[Arrived] = []
         for message in arrived:
-            board = self._topics.board_of_state(message.topic)
-            if board is None:
-                updates.append(message)
+            if message.topic == self._topics.command:
+                commands.append(message)
+            elif message.topic == drops.TOPIC or self._topics.board_of_state(message.topic):
+                others.append(message)
             else:
-                states.append((board, message.payload))
-        taken = self._ingest.take(updates)
-        self._transport.acknowledge(arrived)
+                updates.append(message)
+        # Updates before the rest: what came before a stop counts, and a board that answers and
+        # then falls asleep is asleep.
+        self._take_updates(updates)
+        for message in commands:
+            self._obey(message.payload)
+        for message in others:
+            if message.topic == drops.TOPIC:
+                self._hear_of_drops(message.payload)
+            else:
+                self._see(message)
+        self._transport.acknowledge(commands + others)
+        self._has_news = True
+
+    def _take_updates(self, updates: list[Arrived]) -> None:
+        taken = self._fleet.ingest.take(updates)
+        self._transport.acknowledge(updates)
+        traffic = self._tally.traffic
+        up, down = traffic.up, traffic.down
         for update in taken.accepted:
-            self._traffic.report(update)
+            traffic.report(update)
         for round_, boards in taken.receipts.items():
             self._publisher.receipts(round_, boards)
         for refused in taken.refused:
-            self._refused_now[refused.reason.value] += 1
+            self._tally.refused_now[refused.reason.value] += 1
             self._publisher.refused(refused, self._now)
-        for board, payload in states:
-            self._see(board, payload)
-        self._has_news = True
+            if refused.reason is Refusal.STALE and refused.board is not None:
+                self._core.board_awake(refused.board)  # It is slow, not gone.
+                self._away.answered((refused.board,))
+        self._away.answered(update.board for update in taken.accepted)
+        lag = time.monotonic() - self._transport.read_at
+        self._metrics.taken(taken, traffic.up - up, traffic.down - down, lag)
 
-    def _see(self, board: str, payload: bytes) -> None:
-        if NAME.fullmatch(board) is None:
+    def _see(self, message: Arrived) -> None:
+        board = self._topics.board_of_state(message.topic)
+        if board is None or NAME.fullmatch(board) is None:
             return
-        if is_awake(payload):
-            self._core.board_awake(board)
+        presence = read_presence(message.payload)
+        self._away.heard(board, presence.standing)
+        if presence.standing is Standing.AWAKE:
+            self._core.board_awake(board, presence.battery)
         else:
             self._core.board_lost(board)
 
+    def _hear_of_drops(self, payload: bytes) -> None:
+        dropped = self._drops.moved(payload)
+        self._metrics.broker_dropped(dropped)
+        if not dropped or self._core.state is not State.COLLECTING:
+            return
+        if not self._tally.dropped_now:
+            log.warning(
+                "round %d: the broker dropped %d messages, updates may be among them: compare its "
+                "max_queued_messages and max_queued_bytes with broker/mosquitto.conf",
+                self._core.round + 1,
+                dropped,
+                extra={"event": "dropped", "round": self._core.round, "dropped": dropped},
+            )
+        self._tally.dropped_now += dropped
+
+    # --- What an operator says -------------------------------------------------------------------
+
+    def _obey(self, payload: bytes) -> None:
+        """Carry out a command, or journal it until it can be."""
+        try:
+            command = parse(payload)
+        except CommandError as error:
+            log.warning("a command is refused: %s", error)
+            self._publisher.answer("", error.id, str(error), done=False)
+            return
+        if isinstance(command, AtOnce):
+            self._steer(command)
+        else:
+            self._journal.enqueue(command.model_dump_json())
+            self._has_waiting = True
+
+    def _steer(self, command: AtOnce) -> None:
+        before = self._core.state
+        decisions: list[Decision] = []
+        match command:
+            case Pause():
+                decisions = self._core.pause()
+            case Resume():
+                self._core.resume()
+            case Stop():
+                decisions = self._core.stop(self._now)
+        self._carry_out(decisions)
+        state = self._core.state
+        if state is not before:
+            self._journal.set_state(state)
+        done = state is not before
+        self._answer(command, f"the fleet is {'' if done else 'still '}{state.value}", done=done)
+
+    def _catch_up(self) -> None:
+        """Carry out what was waiting until no board is at work."""
+        for number, text in self._journal.commands():
+            command = parse(text)
+            try:
+                if isinstance(command, Plan):
+                    self._fleet = self._fleet.adopt(command, self._now)
+                    done = f"lineage {self._fleet.spec.lineage:08x} goes by the new plan"
+                elif isinstance(command, RollBack | Import):
+                    done = self._fleet.replace(command)
+            except (CommandError, ProtocolError) as error:
+                self._answer(command, str(error), done=False)
+            else:
+                self._begin()
+                self._answer(command, done, done=True)
+            self._journal.dequeue(number)
+
+    def _answer(self, command: Command, detail: str, *, done: bool) -> None:
+        level = logging.INFO if done else logging.WARNING
+        log.log(level, "command %s: %s", command.command, detail)
+        self._publisher.answer(command.command, command.id, detail, done=done)
+        self._has_news = True
+
+    # --- What the round core decides -------------------------------------------------------------
+
     def _decide(self) -> None:
-        for decision in self._core.tick(self._now):
+        self._carry_out(self._core.tick(self._now, hold=self._has_waiting))
+        if self._has_waiting and self._fleet.may_change:
+            self._has_waiting = False
+            self._catch_up()
+            self._carry_out(self._core.tick(self._now))
+
+    def _carry_out(self, decisions: list[Decision]) -> None:
+        for decision in decisions:
             match decision:
                 case Announce():
                     self._announce(decision)
                 case Close():
                     self._close(decision)
+                case Withdraw():
+                    self._publisher.no_round()
             self._has_news = True
 
     def _announce(self, announced: Announce) -> None:
-        self._journal.announce(announced)
-        self._publish_round(announced.round, announced.limit)
+        self._fleet.announce(announced)
+        self._publish_round()
         if announced.empty_deadlines:
+            self._metrics.nobody_answered()
             log.warning(
                 "round %d: nobody answered in time; announced again, now to %d boards",
-                announced.round,
+                announced.round + 1,
                 len(announced.asked),
+                extra={
+                    "event": "announced_again",
+                    "round": announced.round,
+                    "asked": len(announced.asked),
+                    "empty_deadlines": announced.empty_deadlines,
+                },
             )
 
-    def _publish_round(self, round_: int, limit: int) -> None:
-        deadline = self._spec.rounds.deadline
-        self._publisher.round(round_, self._model.version, limit, deadline)
+    def _publish_round(self) -> None:
+        fleet, cohort = self._fleet, self._core.cohort
+        if cohort is not None:
+            version = fleet.learning.stable.model.version
+            self._publisher.round(self._core.round, version, cohort, fleet.spec.rounds, fleet.trial)
+
+    def _publish_model(self) -> None:
+        learning = self._fleet.learning
+        self._publisher.model(learning.stable.model, learning.stable.delta)
+        self._publisher.trial(learning.trial.model if learning.trial else None)
 
     def _close(self, closed: Close) -> None:
-        total, self._ingest.total = self._ingest.total, PartialSum(self._spec.global_count)
-        step = cosine_step(self._spec.rounds, closed.round)
-        delta = self._model.advance(total, step).pack()
-        outputs = 1 if self._is_classifier else self._spec.layers[-1].outputs
-        support_loss, loss = total.losses(outputs)
-        facts = RoundFacts(
-            round=closed.round,
-            loss=loss,
-            support_loss=support_loss,
-            accuracy=total.query_correct / total.query if self._is_classifier else None,
-            accepted=total.weight,
-            asked=closed.asked,
-            seconds=closed.seconds,
-            step=step,
-            empty_deadlines=closed.empty_deadlines,
-            refused=dict(self._refused_now),
+        tally = self._tally
+        facts = self._fleet.close(
+            closed, tally.refused_now, tally.traffic, degraded=tally.dropped_now > 0
         )
-        self._journal.close_round(self._model, delta, facts, self._traffic.of(closed.answered))
-        self._last = facts
-        self._accepted += facts.accepted
-        self._empty_deadlines += facts.empty_deadlines
-        self._refused.update(self._refused_now)
-        self._refused_now.clear()
-        self._publisher.model(self._model, delta)
-        if self.is_done:
-            self._publisher.no_round()
+        self._tally.closed(facts)
+        self._metrics.round_closed(facts)
+        self._publish_model()
         self._progress_at = self._now  # Shown at every close.
         log.info(
-            "round %d of %d: %d of %d boards in %.1f s, loss %.4g",
+            "round %d of %d: %d of %d boards in %.1f s, loss %.4g%s%s",
             closed.round + 1,
-            self._spec.rounds.count,
+            self._fleet.spec.rounds.count,
             facts.accepted,
             facts.asked,
             facts.seconds,
             facts.loss,
+            f"; the version on trial is {facts.trial}" if facts.trial else "",
+            "".join(f", {number} {reason}" for reason, number in facts.refused.items()),
+            extra={"event": "closed", **asdict(facts)},
         )
 
     def _show(self) -> None:
@@ -212,34 +343,20 @@ class Service:
         if self._has_news and self._now >= self._progress_at:
             self._progress_at = self._now + PROGRESS_SECONDS
             self._has_news = False
-            self._publisher.progress(self._progress())
+            self._publisher.progress(self._tally.progress(self._fleet))
 
     def _log_state(self) -> None:
-        core, rounds = self._core, self._spec.rounds
+        core = self._core
+        asked = len(core.cohort.asked) if core.cohort else 0
         match core.state:
             case State.GATHERING:
-                log.info("waiting for boards: %d awake of %d", len(core.awake), rounds.cohort)
+                cohort = self._fleet.spec.rounds.cohort
+                text = f"waiting for boards: {len(core.awake)} awake of {cohort}"
             case State.COLLECTING:
-                log.info("%d boards awake, %d asked", len(core.awake), len(core.asked))
+                text = f"{len(core.awake)} boards awake, {asked} asked"
+            case State.PAUSED:
+                text = f"paused before round {core.round + 1} is over"
             case State.DONE:
-                log.info("all rounds are over; version %d stays published", core.round)
-
-    def _progress(self) -> dict[str, object]:
-        core, last = self._core, self._last
-        return {
-            "state": core.state.value,
-            "round": core.round,
-            "rounds": self._spec.rounds.count,
-            "version": self._model.version,
-            "loss": last.loss if last else None,
-            "support_loss": last.support_loss if last else None,
-            "accuracy": last.accuracy if last else None,
-            "accepted": self._accepted + len(core.answered),
-            "refused": dict(self._refused + self._refused_now),
-            "bytes_up": self._traffic.up,
-            "bytes_down": self._traffic.down,
-            "awake": len(core.awake),
-            "asked": len(core.asked),
-            "answered": len(core.answered),
-            "empty_deadlines": self._empty_deadlines + core.empty_deadlines,
-        }
+                text = f"{core.round} rounds are over; version {self._version} stays published"
+        facts = {"event": core.state.value, "round": core.round, "awake": len(core.awake)}
+        log.info(text, extra={**facts, "asked": asked})

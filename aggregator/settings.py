@@ -26,7 +26,7 @@ MQTT_PORT: Final = 1883
 
 
 class Address(NamedTuple):
-    """Where a broker listens."""
+    """Where somebody listens."""
 
     host: str
     port: int
@@ -58,6 +58,25 @@ def parse_address(text: object) -> Address:
     return Address(url.hostname, port or MQTT_PORT)
 
 
+def parse_listener(text: object) -> Address | None:
+    """Read ``host:port``; None stays None.
+
+    Raises:
+        ValueError: it is no address.
+    """
+    if text is None:
+        return None
+    given = str(text)
+    try:
+        url = urlsplit(f"//{given}")
+        host, port = url.hostname, url.port
+    except ValueError as error:
+        raise ValueError(f"{given!r} cannot be read ({error}); give HOST:PORT") from error
+    if not (host and port) or given.lower() != str(Address(host, port)):
+        raise ValueError(f"{given!r} is no address to listen on; give HOST:PORT")
+    return Address(host, port)
+
+
 class Settings(BaseSettings):
     """The aggregator's settings."""
 
@@ -77,12 +96,25 @@ class Settings(BaseSettings):
         default=Path("state"),
         description="Folder that holds the journal; made if it is not there.",
     )
+    keep_rounds: int = Field(
+        default=100, ge=1, description="Rounds whose updates the journal keeps."
+    )
+    keep_versions: int = Field(
+        default=1000, ge=1, description="Versions of the model whose weights the journal keeps."
+    )
     exit_when_done: bool = Field(
         default=False,
         description="Stop after the last round, instead of serving the model to late boards.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level of what is logged on stderr."
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Logs for people, text, or for machines, json."
+    )
+    metrics: Annotated[Address | None, NoDecode, BeforeValidator(parse_listener)] = Field(
+        default=None,
+        description="Where /metrics, /health and /ready are served: HOST:PORT. Without, nowhere.",
     )
 
     @classmethod

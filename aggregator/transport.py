@@ -72,6 +72,8 @@ class Transport:
         self.connections = 0
         """How often the broker has accepted us."""
         self.connected = False
+        self.read_at = 0.0
+        """When, on time.monotonic()'s clock, the last exchange began to read messages."""
         self._broker = broker
         self._subscriptions = subscriptions
         self._unconfirmed: set[int] = set()  # Packets that we sent with QoS 1.
@@ -112,6 +114,8 @@ class Transport:
         self._client.loop_misc()
         arrived: list[Arrived] = []
         while len(arrived) < GROUP and (wire := self._ready(seconds)) is not None:
+            if not arrived:
+                self.read_at = time.monotonic()
             arrived += self._read(wire)
             seconds = 0
         return arrived

@@ -1,9 +1,10 @@
-"""Who is asked in a round, said in four bytes.
+"""Who is asked in a round, said in a few bytes.
 
-Each board draws a ticket for each round from its own name; a round asks the boards whose tickets
-lie below a limit. The aggregator sets the limit so that it asks exactly the cohort it wants of the
-boards that it knows to be awake; a board that it has not heard of yet can tell by itself whether it
-is asked.
+Each board draws a ticket for each round from its own name. A round that samples its cohort asks the
+boards whose tickets lie below a limit, which the aggregator sets so that it asks exactly the cohort
+it wants of the boards that it knows to be awake; a board that it has not heard of yet can tell by
+itself whether it is asked. A round that picks its boards by another rule names each by the upper
+half of its ticket.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING, Final
 from protocol.fixed import LCG_MULTIPLIER, fnv1a
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
 EVERYONE: Final = 2**32
+MOST_CHOSEN: Final = 512
+"""Boards that a round can name: two bytes each, as much as any board can take in at once."""
 
 
 def ticket(board: str, round_: int) -> int:
@@ -37,6 +40,32 @@ def limit_for(boards: Collection[str], round_: int, size: int) -> int:
     return sorted(ticket(board, round_) for board in boards)[size]
 
 
-def is_asked(board: str, round_: int, limit: int) -> bool:
-    """Whether a round with this limit asks this board."""
-    return limit == EVERYONE or ticket(board, round_) < limit
+def name_in(round_: int, boards: Iterable[str]) -> bytes:
+    """The boards that a round picks, as its ``chosen``: 16 bits each, little endian, ascending."""
+    halves = sorted({ticket(board, round_) >> 16 for board in boards})
+    return b"".join(half.to_bytes(2, "little") for half in halves)
+
+
+def is_asked(board: str, round_: int, limit: int, chosen: bytes = b"") -> bool:
+    """Whether a round with this limit and these chosen boards asks this board.
+
+    Two boards in 65,536 share half a ticket: then both are asked, and the aggregator knows it.
+    """
+    if limit == EVERYONE:
+        return True
+    drawn = ticket(board, round_)
+    if drawn < limit:
+        return True
+    half = (drawn >> 16).to_bytes(2, "little")
+    return any(chosen[at : at + 2] == half for at in range(0, len(chosen), 2))
+
+
+def is_on_trial(board: str, version: int, share: int) -> bool:
+    """Whether this board tries out a version before the others.
+
+    Args:
+        board: its name.
+        version: of the model that is on trial.
+        share: of the boards, in units of 2**-32.
+    """
+    return ticket(f"{board}/trial", version) < share

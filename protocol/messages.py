@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgpack
 
+from protocol.cohort import MOST_CHOSEN
 from protocol.errors import MessageError
 from protocol.topics import NAME
 
@@ -166,6 +167,14 @@ class Round(Message):
     """A board is asked when :func:`~protocol.cohort.ticket` of its name and the round is below."""
     deadline: int = _integer()
     """Milliseconds for which the round stays open at most, from its announcement."""
+    chosen: bytes = _bytes(2 * MOST_CHOSEN)
+    """Boards that are asked whatever ``asked`` says: see :func:`~protocol.cohort.name_in`."""
+    max_age: int = _integer(255)
+    """An update for a round that ended so many rounds ago still counts; 0: for this round only."""
+    trial: int = _integer()
+    """Version of the model that some boards try out in this round; 0 if none is on trial."""
+    share: int = _integer(2**32)
+    """Who they are: see :func:`~protocol.cohort.is_on_trial`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from functools import cached_property
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -13,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PrivateAttr,
     StringConstraints,
     Tag,
     ValidationError,
@@ -20,6 +22,7 @@ from pydantic import (
 )
 
 from protocol import fixed, memory
+from protocol.cohort import MOST_CHOSEN
 from protocol.errors import SpecError
 from protocol.layers import Kind, LayerShape
 from protocol.messages import LOSSES, U32, Plan
@@ -196,13 +199,50 @@ class Training(_Part):
     )
 
 
+class Canary(_Part):
+    """A new version of the model is tried out by some boards before the others get it."""
+
+    share: float = Field(gt=0, lt=1, description="Share of the boards that try it out.")
+    tolerance: float = Field(
+        ge=0,
+        le=100,
+        description="It is taken back when their loss exceeds the others' by more than this share.",
+    )
+
+
 class Rounds(_Part):
     """What the aggregator does."""
 
     count: int = Field(ge=1, le=U32, description="Rounds until the fleet is done.")
-    cohort: int = Field(ge=1, le=1_000_000, description="Boards asked in a round.")
+    mode: Literal["synchronous", "buffered"] = Field(
+        default="synchronous",
+        description="Whether an update counts in its own round only, or may come late.",
+    )
+    cohort: int = Field(ge=1, le=1_000_000, description="Boards at work in a round.")
+    choose: Literal["sampling", "fairness", "battery"] = Field(
+        default="sampling",
+        description="Whom it asks: each alike, who was not heard for longest, or the best charged.",
+    )
+    extra: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="Boards asked beyond the cohort, as a share of it, in case some fail.",
+    )
     quorum: int | None = Field(
         default=None, ge=1, description="Updates that close a round; the whole cohort if not given."
+    )
+    max_age: int = Field(
+        default=8,
+        ge=1,
+        le=255,
+        description="Buffered: rounds by which an update may be late; an older one is refused.",
+    )
+    discount: float = Field(
+        default=0.5,
+        ge=0,
+        le=10,
+        description="Buffered: an update that is a rounds late weighs (1 + a) ** -discount.",
     )
     deadline: float = Field(
         gt=0, le=1_000_000, description="Seconds for which a round stays open at most."
@@ -214,6 +254,7 @@ class Rounds(_Part):
     percent_down: Percent = Field(
         description="Share of the global parameters that the aggregator sends after a round."
     )
+    canary: Canary | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -223,7 +264,26 @@ class Rounds(_Part):
         if self.step_min > self.step_max:
             msg = f"step_min {self.step_min} is above step_max {self.step_max}"
             raise ValueError(msg)
+        if self.mode == "buffered" and self.quorum is None:
+            msg = "buffered rounds need a quorum: the updates after which a version is made"
+            raise ValueError(msg)
+        if self.choose != "sampling" and self.asking > MOST_CHOSEN:
+            msg = (
+                f"a round can name at most {MOST_CHOSEN} boards, and this one asks {self.asking}: "
+                f"take choose = 'sampling', or a smaller cohort"
+            )
+            raise ValueError(msg)
         return self
+
+    @property
+    def asking(self) -> int:
+        """Boards that a round asks."""
+        return ceil(self.cohort * (1 + self.extra))
+
+    @property
+    def oldest(self) -> int:
+        """Rounds by which an update may be late; 0 if it must be in time."""
+        return self.max_age if self.mode == "buffered" else 0
 
     @property
     def closing(self) -> int:
@@ -242,6 +302,7 @@ class Spec(_Part):
     model: Model
     training: Training
     rounds: Rounds
+    _life: int = PrivateAttr(default=0)
 
     @model_validator(mode="after")
     def _in_range(self) -> Self:
@@ -301,8 +362,19 @@ class Spec(_Part):
 
     @property
     def lineage(self) -> int:
-        """32 bits that change with the fleet, its seed or its model, and with nothing else."""
-        return fixed.fnv1a(self.model_dump_json(include={"fleet", "seed", "model"}))
+        """32 bits that change with the fleet, its seed, its model and its life."""
+        identity = self.model_dump_json(include={"fleet", "seed", "model"})
+        return fixed.fnv1a(f"{identity}/{self._life}" if self._life else identity)
+
+    def in_life(self, life: int) -> Self:
+        """The same spec in another life: what learned from it once shares nothing with it now.
+
+        Args:
+            life: 1 to 2**32 - 1, drawn at random by who keeps the model; 0 for none.
+        """
+        other = self.model_copy()
+        other._life = life  # noqa: SLF001 - its own class
+        return other
 
     @property
     def plan(self) -> Plan:

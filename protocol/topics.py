@@ -7,14 +7,17 @@ topic                                   retained  what
 ``tmf/v1/<fleet>/round``                yes       :class:`~protocol.messages.Round`
 ``tmf/v1/<fleet>/model/full/<chunk>``   yes       :class:`~protocol.messages.Chunk`
 ``tmf/v1/<fleet>/model/delta``          yes       :class:`~protocol.messages.Delta`
+``tmf/v1/<fleet>/model/trial/<chunk>``  yes       The same of a version on trial
 ``tmf/v1/<fleet>/up/<shard>/<board>``   no        :class:`~protocol.messages.Update`, QoS 1
 ``tmf/v1/<fleet>/receipt/<shard>``      no        :class:`~protocol.messages.Receipt`
 ``tmf/v1/<fleet>/board/<board>/state``  yes       JSON: a board's presence; last will: ``lost``
 ``tmf/v1/<fleet>/board/<board>/event``  no        JSON: why an update of this board was refused
 ``tmf/v1/<fleet>/progress``             yes       JSON for people: round, loss, counts, bytes
+``tmf/v1/<fleet>/command``              no        JSON for the aggregator: pause, roll back, ...
+``tmf/v1/<fleet>/event``                no        JSON: what came of a command
 ======================================  ========  ================================================
 
-The first five machine messages are MessagePack (:mod:`protocol.messages`).
+The messages named above are MessagePack (:mod:`protocol.messages`).
 """
 
 from __future__ import annotations
@@ -71,6 +74,20 @@ class Topics:
     def full(self, chunk: int | str) -> str:
         """Where a chunk of the whole model lies; ``+`` for all of them."""
         return f"{self.root}/model/full/{chunk}"
+
+    def trial(self, chunk: int | str) -> str:
+        """Where a chunk of the model that is on trial lies; ``+`` for all of them."""
+        return f"{self.root}/model/trial/{chunk}"
+
+    @property
+    def command(self) -> str:
+        """Where the aggregator is told what to do."""
+        return f"{self.root}/command"
+
+    @property
+    def answer(self) -> str:
+        """Where the aggregator says what came of a command."""
+        return f"{self.root}/event"
 
     def receipt(self, shard: int) -> str:
         """Where a shard's boards learn that their updates are journaled."""

@@ -4,21 +4,36 @@ The whole life is the table below. Everything that changes the state lives in th
 
     GATHERING   --ENOUGH-------> COLLECTING    announce the round
     COLLECTING  --ANSWERED-----> GATHERING     close it: the next round opens in the same tick
-    COLLECTING  --UNANSWERED---> GATHERING     nobody answered in time: announce it again, to more
+    COLLECTING  --UNANSWERED---> GATHERING     nobody answered in time: ask others, too
     COLLECTING  --LAST---------> DONE          close the last round
+    (each)      --PAUSE--------> PAUSED        withdraw the round; what still comes for it counts
+    (each)      --STOP---------> DONE          close the round with what there is, and withdraw it
+    PAUSED/DONE --RESUME-------> GATHERING     where rounds are left to do
 
 After a round the fleet has gathered already, so GATHERING ends at once where any board is awake; a
 fleet is seen in that state only before its first round and when no board is awake.
+
+In buffered mode (Nguyen et al. 2022, "Federated Learning with Buffered Asynchronous Aggregation",
+arXiv 2106.06639) the quorum is the buffer's size, and a board that is not done when its round
+closes goes on: its update counts in a later round.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import Enum, auto
 from math import inf
-from typing import Final
+from typing import Final, NamedTuple
 
-from protocol.cohort import is_asked, limit_for
 from protocol.spec import Rounds
+from rounds.cohort import Cohort, Known, pick
+
+MOST_AWAKE: Final = 100_000
+"""Boards that are kept in mind; made-up names must not fill the memory."""
+
+
+PATIENCE: Final = 2
+"""Deadlines in a row after which a board is not waited for, until something is heard of it again;
+if a round asks it and it answers in time, that counts."""
 
 
 class State(Enum):
@@ -28,8 +43,10 @@ class State(Enum):
     """Waits until a cohort is awake, or one deadline after the first board awoke."""
     COLLECTING = "collecting"
     """A round is announced and updates come in."""
+    PAUSED = "paused"
+    """An operator has paused it."""
     DONE = "done"
-    """Every round of the spec is over."""
+    """Every round of the spec is over, or an operator has stopped it."""
 
 
 class Event(Enum):
@@ -43,17 +60,31 @@ class Event(Enum):
     """The round's deadline passed without an update."""
     LAST = auto()
     """As ANSWERED, in the last round."""
+    PAUSE = auto()
+    """An operator wants no round to be open."""
+    RESUME = auto()
+    """An operator wants the rounds that are left."""
+    STOP = auto()
+    """An operator wants no further round."""
 
 
 TRANSITIONS: Final[Mapping[State, Mapping[Event, State]]] = {
-    State.GATHERING: {Event.ENOUGH: State.COLLECTING},
+    State.GATHERING: {
+        Event.ENOUGH: State.COLLECTING,
+        Event.PAUSE: State.PAUSED,
+        Event.STOP: State.DONE,
+    },
     State.COLLECTING: {
         Event.ANSWERED: State.GATHERING,
         Event.UNANSWERED: State.GATHERING,
         Event.LAST: State.DONE,
+        Event.PAUSE: State.PAUSED,
+        Event.STOP: State.DONE,
     },
-    State.DONE: {},
+    State.PAUSED: {Event.RESUME: State.GATHERING, Event.STOP: State.DONE},
+    State.DONE: {Event.RESUME: State.GATHERING},
 }
+"""An event that a state does not name leaves it as it is."""
 
 
 class Refusal(Enum):
@@ -68,7 +99,7 @@ class Refusal(Enum):
     LINEAGE = "lineage"
     """For another model."""
     STALE = "stale"
-    """For a round that is over."""
+    """For a round that is over, and later than the spec allows."""
     FUTURE = "future"
     """For a round that is still to come."""
     UNINVITED = "uninvited"
@@ -81,13 +112,22 @@ class Refusal(Enum):
     """Its changes cannot be read, or are more than the plan allows."""
 
 
+class Counted(NamedTuple):
+    """An update that counts: of which board, for which round."""
+
+    round: int
+    board: str
+
+
 @dataclass(frozen=True)
 class Announce:
     """Decision: announce this round, also where it was announced before."""
 
     round: int
     limit: int
-    """It asks the boards whose tickets lie below."""
+    """It asks the boards whose tickets lie below ..."""
+    chosen: bytes
+    """... and those named here."""
     asked: frozenset[str]
     """The awake boards among them."""
     empty_deadlines: int
@@ -96,85 +136,112 @@ class Announce:
 
 @dataclass(frozen=True)
 class Close:
-    """Decision: aggregate the updates of this round and publish the next model version."""
+    """Decision: aggregate the updates that this round has gathered, and make a new version."""
 
     round: int
     asked: int
     """Boards known to have been asked."""
-    answered: frozenset[str]
-    """Boards whose updates to aggregate, at least one."""
+    counted: frozenset[Counted]
+    """The updates to aggregate, at least one."""
     empty_deadlines: int
     seconds: float
     """Since it was first announced, or since a restart that found it open."""
 
 
-Decision = Announce | Close
+@dataclass(frozen=True)
+class Withdraw:
+    """Decision: no round is open; whoever wakes now has nothing to do."""
+
+
+Decision = Announce | Close | Withdraw
 
 
 @dataclass(frozen=True)
-class OpenRound:
-    """What a restarted aggregator knows of the round that was open."""
+class Resumed:
+    """What a restarted aggregator knows of the rounds whose updates may still come."""
 
-    limit: int
-    asked: frozenset[str]
-    empty_deadlines: int
-    answered: Mapping[str, bytes] = field(default_factory=dict)
-    """The boards whose updates are journaled, each with its update's digest."""
+    state: State
+    """GATHERING, PAUSED or DONE."""
+    cohorts: Mapping[int, Cohort]
+    """By round: the open one, if it was announced, and those before it that may be late."""
+    counted: Iterable[Counted]
+    """The updates that the open round has gathered."""
 
 
 class RoundCore:
     """A fleet's rounds: tell it what happened, then ask :meth:`tick` what to do.
 
     Args:
-        rounds: the spec's rules.
+        rules: the spec's.
         round_: rounds that are over; the first round is round 0.
-        resumed: the round that a restart found open. It stays open with the limit it had.
+        resumed: where a restart goes on. An announced round stays open with the boards it had.
+        known: of boards; kept up to date here.
         now: seconds on the caller's clock, as in :meth:`tick`.
     """
 
     def __init__(
-        self, rounds: Rounds, round_: int = 0, resumed: OpenRound | None = None, now: float = 0.0
+        self,
+        rules: Rounds,
+        round_: int = 0,
+        resumed: Resumed | None = None,
+        known: Known | None = None,
+        now: float = 0.0,
     ) -> None:
-        self.state = State.GATHERING if round_ < rounds.count else State.DONE
+        self.state = State.GATHERING if round_ < rules.count else State.DONE
         self.round = round_
         """The open round, or the next one; in DONE, the number of rounds that there were."""
-        self.limit: int | None = None
-        """The round asks boards with tickets below it; None until it is announced."""
         self.awake: set[str] = set()
-        self.asked: set[str] = set()
-        """Boards known to have been asked in this round."""
-        self.answered: dict[str, bytes] = {}
-        """Boards whose updates are journaled, each with its update's digest."""
-        self.empty_deadlines = 0
-        """How often this round's deadline has passed without an update."""
-        self._waiting: set[str] = set()  # Asked, not answered, and not lost since.
-        self._rules = rounds
+        self.counted: set[Counted] = set()
+        """Updates that the open round has gathered."""
+        self.known = Known() if known is None else known
+        self._rules = rules
+        self._cohorts: dict[int, Cohort] = {}  # Of the open round, and of those that may be late.
+        self._waiting: dict[str, int] = {}  # Boards at work, and for which round.
+        self._missed: dict[str, int] = {}  # Deadlines in a row that a board has let pass.
         self._gathered_at: float | None = None  # At the latest; None while nobody is awake.
         self._announced_at = now  # First.
         self._ends_at = inf
-        if resumed is not None and self.state is State.GATHERING:
-            self.state = State.COLLECTING
-            self.limit = resumed.limit
-            self.answered = dict(resumed.answered)
-            self.asked = set(resumed.asked) | set(self.answered)
-            self._waiting = self.asked - self.answered.keys()
-            self.empty_deadlines = resumed.empty_deadlines
-            self._ends_at = now + rounds.deadline
+        if resumed is not None and self.state is not State.DONE:
+            self.state = resumed.state
+            self._cohorts = dict(resumed.cohorts)
+            self.counted = set(resumed.counted)
+            for number, cohort in sorted(self._cohorts.items()):
+                self._waiting.update(dict.fromkeys(cohort.asked - cohort.answered.keys(), number))
+            if self.state is State.GATHERING and self.cohort is not None:
+                self.state = State.COLLECTING
+                self._ends_at = now + rules.deadline
+
+    @property
+    def cohort(self) -> Cohort | None:
+        """The open round's; None until it is announced."""
+        return self._cohorts.get(self.round)
 
     # --- Events ----------------------------------------------------------------------------------
 
-    def board_awake(self, board: str) -> None:
-        """A board is there. If its ticket lies below the open round's limit, it is in the round."""
+    def board_awake(self, board: str, battery: int | None = None) -> None:
+        """A board is there. If the open round asks it, it is in the round.
+
+        Args:
+            board: its name.
+            battery: its charge in percent, if it tells.
+        """
+        if len(self.awake) >= MOST_AWAKE and board not in self.awake:
+            return
         self.awake.add(board)
-        if self.state is State.COLLECTING and self._asks(board):
-            self.asked.add(board)
-            if board not in self.answered:
-                self._waiting.add(board)
+        self._missed.pop(board, None)
+        if battery is not None:
+            self.known.battery[board] = battery
+        cohort = self.cohort
+        if self.state is State.COLLECTING and cohort and cohort.asks(board, self.round):
+            cohort.asked.add(board)
+            if board not in cohort.answered:
+                self._waiting[board] = self.round
 
     def board_lost(self, board: str) -> None:
         """A board sleeps or is gone: it is not waited for. Should it still answer, that counts."""
         self.awake.discard(board)
-        self._waiting.discard(board)
+        self._waiting.pop(board, None)
+        self._missed.pop(board, None)
 
     def verdict(
         self, round_: int, board: str, digest: bytes, first: bytes | None = None
@@ -185,35 +252,57 @@ class RoundCore:
             round_: the round that it is for.
             board: the board that it is from.
             digest: of its bytes.
-            first: the digest of this board's update that is about to be journaled, if there is one.
+            first: the digest of this board's update for this round that is about to be journaled,
+                if there is one.
         """
-        if round_ != self.round:
-            return Refusal.STALE if round_ < self.round else Refusal.FUTURE
-        if not self._asks(board):
+        if round_ > self.round:
+            return Refusal.FUTURE
+        cohort = self._cohorts.get(round_)
+        if round_ < self.round and (cohort is None or self.state is State.DONE):
+            return Refusal.STALE
+        if cohort is None or not cohort.asks(board, round_):
             return Refusal.UNINVITED
-        first = self.answered.get(board, first)
+        first = cohort.answered.get(board, first)
         if first is None:
             return None
         return Refusal.DUPLICATE if first == digest else Refusal.CONFLICT
 
-    def journaled(self, digests: Mapping[str, bytes]) -> None:
-        """These boards' updates passed :meth:`verdict` and are journaled: they count.
+    def journaled(self, digests: Mapping[Counted, bytes]) -> None:
+        """These updates passed :meth:`verdict` and are journaled: they count in the open round.
 
         A board that answers is awake.
         """
-        self.answered.update(digests)
-        self.awake.update(digests)
-        self.asked.update(digests)
-        self._waiting.difference_update(digests)
+        for (round_, board), digest in digests.items():
+            cohort = self._cohorts[round_]
+            cohort.answered[board] = digest
+            cohort.asked.add(board)
+            self.counted.add(Counted(round_, board))
+            self.known.heard[board] = self.round
+            self._waiting.pop(board, None)
+            self.board_awake(board)
 
-    def tick(self, now: float) -> list[Decision]:
+    def pause(self) -> list[Decision]:
+        """Open no round until :meth:`resume`. What comes for the open one still counts."""
+        return list(self._move(Event.PAUSE, self._announced_at))
+
+    def resume(self) -> None:
+        """Go on, where rounds are left to do."""
+        if self.round < self._rules.count:
+            self.state = TRANSITIONS[self.state].get(Event.RESUME, self.state)
+
+    def stop(self, now: float) -> list[Decision]:
+        """Close the open round with what it has gathered, and open no other."""
+        return list(self._move(Event.STOP, now))
+
+    def tick(self, now: float, *, hold: bool = False) -> list[Decision]:
         """What to do now, in this order; to be called after events and when time has passed.
 
         Args:
             now: seconds on a clock that never goes back.
+            hold: open no round, for something is to be changed before.
         """
         decisions: list[Decision] = []
-        while (event := self._due(now)) is not None:
+        while (event := self._due(now)) is not None and not (hold and event is Event.ENOUGH):
             decisions.extend(self._move(event, now))
         return decisions
 
@@ -230,49 +319,82 @@ class RoundCore:
             return Event.ENOUGH if enough else None
         if self.state is State.COLLECTING:
             late = now >= self._ends_at
-            full = len(self.answered) >= self._rules.closing or not self._waiting
-            if self.answered and (full or late):
+            full = len(self.counted) >= self._rules.closing or not self._waiting
+            if self.counted and (full or late):
                 return Event.LAST if self.round + 1 >= self._rules.count else Event.ANSWERED
             return Event.UNANSWERED if late else None
         return None
 
     def _move(self, event: Event, now: float) -> Iterator[Decision]:
-        self.state = TRANSITIONS[self.state][event]
-        if event is Event.ENOUGH:
-            yield self._announce(now)
+        before = self.state
+        if event not in TRANSITIONS[before]:
             return
-        self._gathered_at = -inf  # The fleet has gathered already.
-        if event is Event.UNANSWERED:
-            self.empty_deadlines += 1
-            return
-        yield Close(
+        self.state = TRANSITIONS[before][event]
+        match event:
+            case Event.ENOUGH:
+                yield self._announce(now)
+            case Event.UNANSWERED:
+                self._note_the_silent(now)
+                self._gathered_at = -inf  # The fleet has gathered already.
+                if self.cohort is not None:
+                    self.cohort.empty_deadlines += 1
+            case Event.ANSWERED | Event.LAST:
+                yield self._close(now)
+            case Event.STOP if self.counted:
+                yield self._close(now)
+        if self.state in {State.PAUSED, State.DONE} and before is not self.state:
+            yield Withdraw()
+
+    def _close(self, now: float) -> Close:
+        self._note_the_silent(now)
+        cohort = self.cohort or Cohort(0)  # Late updates may fill a round that is not announced.
+        closed = Close(
             round=self.round,
-            asked=len(self.asked),
-            answered=frozenset(self.answered),
-            empty_deadlines=self.empty_deadlines,
+            asked=len(cohort.asked),
+            counted=frozenset(self.counted),
+            empty_deadlines=cohort.empty_deadlines,
             seconds=now - self._announced_at,
         )
         self.round += 1
-        self.limit = None
-        self.asked = set()
-        self.answered = {}
-        self.empty_deadlines = 0
+        self.counted = set()
+        self._gathered_at = -inf
+        oldest = self.round - self._rules.oldest
+        self._cohorts = {n: cohort for n, cohort in self._cohorts.items() if n >= oldest}
+        self._waiting = {board: n for board, n in self._waiting.items() if n >= oldest}
+        return closed
+
+    def _note_the_silent(self, now: float) -> None:
+        """Whoever let its last deadline pass is no longer waited for in this round."""
+        if now < self._ends_at:
+            return
+        last = self.round - self._rules.oldest
+        for board in [board for board, round_ in self._waiting.items() if round_ <= last]:
+            del self._waiting[board]
+            self._missed[board] = self._missed.get(board, 0) + 1
 
     def _announce(self, now: float) -> Announce:
-        # Whom an unanswered round asked may be gone without a word. Tickets stay what they are, so
-        # it asks another cohort on top each time: in the end, everyone.
-        size = self._rules.cohort * (self.empty_deadlines + 1)
-        limit = limit_for(self.awake, self.round, size)
-        if self.limit is None:
+        rules, before = self._rules, self.cohort
+        if not rules.oldest:
+            self._waiting.clear()  # Nobody goes on with a round that is over.
+        # A board that died without a word must not cost each round its deadline.
+        silent = {board for board, times in self._missed.items() if times >= PATIENCE}
+        free = self.awake - self._waiting.keys()
+        size = rules.asking - len(self._waiting)
+        cohort = pick(rules.choose, free - silent, self.round, size, self.known)
+        if before is None:
             self._announced_at = now
         else:
-            limit = max(limit, self.limit)  # Whoever was asked stays asked.
-        self.limit = limit
-        present = {board for board in self.awake if is_asked(board, self.round, limit)}
-        self.asked |= present
-        self._waiting = present - self.answered.keys()
-        self._ends_at = now + self._rules.deadline
-        return Announce(self.round, limit, frozenset(self.asked), self.empty_deadlines)
-
-    def _asks(self, board: str) -> bool:
-        return self.limit is not None and is_asked(board, self.round, self.limit)
+            cohort = cohort.on_top_of(before)
+        self._cohorts[self.round] = cohort
+        present = {board for board in self.awake if cohort.asks(board, self.round)}
+        cohort.asked |= present
+        at_work = present - cohort.answered.keys() - self._waiting.keys() - silent
+        self._waiting.update(dict.fromkeys(at_work, self.round))
+        self._ends_at = now + rules.deadline
+        return Announce(
+            self.round,
+            cohort.limit,
+            cohort.chosen,
+            frozenset(cohort.asked),
+            cohort.empty_deadlines,
+        )

@@ -15,7 +15,6 @@ from protocol import sparse
 from protocol.fixed import WEIGHT_MAX, WEIGHT_MIN
 from protocol.messages import CHUNK_BYTES, Chunk, Delta
 from protocol.spec import Spec
-from rounds.sums import PartialSum
 
 PUBLISHED_TYPE: Final = np.dtype("<i2")
 FINE_TYPE: Final = np.dtype("<f8")
@@ -30,7 +29,7 @@ class GlobalModel:
 
     def __init__(self, spec: Spec) -> None:
         self.version = 0
-        """Rounds that went into it."""
+        """Grows with each change; no two models of a lineage share it."""
         self.published: NDArray[np.int16] = spec.start().astype(PUBLISHED_TYPE)
         """What boards have, in weight units; shape (parameters,)."""
         self.fine: NDArray[np.float64] = self.published.astype(FINE_TYPE)
@@ -56,17 +55,27 @@ class GlobalModel:
         """CRC-32 (ISO 3309) of the published parameters' bytes, little endian."""
         return crc32(self.published.tobytes())
 
-    def advance(self, total: PartialSum, step: float) -> Delta:
-        """Go ``step`` times the mean of a round's changes, to the next version.
+    def copy(self) -> "GlobalModel":
+        """The same version, to go on from in another direction."""
+        return self.restore(self._spec, self.version, self.fine.tobytes(), self.published.tobytes())
+
+    def replaced(self, published: NDArray[np.int16]) -> "GlobalModel":
+        """The next version, with these weights instead; shape (parameters,), in weight units."""
+        fine = published.astype(FINE_TYPE).tobytes()
+        weights = published.astype(PUBLISHED_TYPE).tobytes()
+        return self.restore(self._spec, self.version + 1, fine, weights)
+
+    def advance(self, change: NDArray[np.float64], step: float) -> Delta:
+        """Go ``step`` times a round's change, to the next version.
 
         Args:
-            total: of at least one update. What an update does not hold counts as no change.
+            change: in weight units, shape (parameters,).
             step: from 0 up.
 
         Returns:
             What boards at the version before need to get to this one.
         """
-        self.fine += step * total.changes / total.weight
+        self.fine += step * change
         np.clip(self.fine, WEIGHT_MIN, WEIGHT_MAX, out=self.fine)
         wanted = np.rint(self.fine - self.published).astype(np.int64)
         most = sparse.top_count(len(wanted), self._spec.rounds.percent_down)

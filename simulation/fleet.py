@@ -72,7 +72,7 @@ def play(
             sent = sparse.decode(block, spec.tensors)
             total.changes[sent.indices] += sent.changes
             total.weight += 1
-        model.advance(total, cosine_step(spec.rounds, round_))
+        model.advance(total.mean, cosine_step(spec.rounds, round_))
         yield model
 
 

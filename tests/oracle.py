@@ -72,7 +72,7 @@ def play(
             total.weight += 1
             loss += its_loss
             told += its_told
-        model.advance(total, cosine_step(spec.rounds, round_))
+        model.advance(total.mean, cosine_step(spec.rounds, round_))
         versions.append(model.published.copy())
         query = max(1, len(cohort)) * spec.training.query
         outputs = spec.layers[-1].outputs if spec.model.loss == "mse" else 1

@@ -8,6 +8,7 @@ import itertools
 import json
 from binascii import crc32
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,8 @@ def plan(**changed: Any) -> bytes:
     return bytes(msgpack.packb([messages.FORMAT, *{**FIELDS, **changed}.values()]))
 
 
+OPEN = messages.Round(1, 2, 3, 4, 5, b"\6\7", 8, 9, 10)
+
 # What a random generator does not find.
 NASTY = {
     "nothing": b"",
@@ -157,8 +160,10 @@ NASTY = {
     "a name that is not UTF-8": b"\x94\1\0\0\x91\xa2\xff\xfe",
     "a name cut within a character": b"\x94\1\0\0\x91\xa1\xc3",
     "an integer of 64 bits": b"\x96\1" + b"\xcf" + b"\xff" * 8 + b"\0\0\0\0",
-    "a sound round and a byte more": messages.Round(1, 2, 3, 4, 5).pack() + b"\0",
-    "format true": b"\x96\xc3\0\0\0\0\0",
+    "a sound round and a byte more": OPEN.pack() + b"\0",
+    "more chosen boards than a round names": replace(OPEN, chosen=bytes(1025)).pack(),
+    "an age of 256 rounds": replace(OPEN, max_age=256).pack(),
+    "format true": b"\x9a\xc3" + OPEN.pack()[2:],
     "a rate above 1": plan(rate_local=2**16),
     "a third loss": plan(loss=2),
     "a clip above the range of errors": plan(clip=2**15),

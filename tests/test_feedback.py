@@ -160,7 +160,9 @@ def test_an_update_is_taken_back_only_if_it_was_never_sent(bits: Bits, broker: B
     spec = Spec.from_file(PROJECT / "specs" / "sine.toml")
     training = spec.training.model_copy(update={"error_feedback": True, "value_bits": 4})
     spec = spec.model_copy(update={"training": training})
-    now, after = (Round(spec.lineage, number, 0, 2**32, 9000).pack() for number in (3, 4))
+    now, after = (
+        Round(spec.lineage, number, 0, 2**32, 9000, b"", 0, 0, 0).pack() for number in (3, 4)
+    )
     receipt = Receipt(spec.lineage, 3, ("one",)).pack()
     messages = [part.hex() for part in (spec.plan.pack(), now, after, receipt)]
     told = run_board("giving_up.py", bits, f"{broker.port}", spec.fleet, *messages)

@@ -20,6 +20,8 @@ from protocol.sparse import decode, encode
 from protocol.spec import Spec
 from protocol.topics import Topics
 from rounds.core import Refusal, RoundCore
+from rounds.learning import Basis
+from rounds.sums import PartialSum
 
 SPEC = Spec.from_file(Path(__file__).resolve().parent.parent / "specs" / "sine.toml")
 TOPICS = Topics(SPEC.fleet)
@@ -43,12 +45,29 @@ class Bench:
     """An ingest with its journal and a core in which round 0 is open."""
 
     def __init__(self, folder: Path) -> None:
-        self.journal = Journal(folder, SPEC)
+        self.journal = Journal(folder)
+        self.journal.start(SPEC)
         self.core = RoundCore(SPEC.rounds)
         for board in BOARDS:
             self.core.board_awake(board)
         self.core.tick(0)
-        self.ingest = Ingest(SPEC, self.core, self.journal)
+        self.ingest = Ingest(SPEC, self.core, self.journal, {})
+        assert self.core.cohort is not None
+        self.cohort = self.core.cohort
+
+    @property
+    def total(self) -> PartialSum:
+        """Of all that counts; nothing is late here."""
+        return self.ingest.sums.get(Basis(0, on_trial=False), PartialSum(SPEC.global_count))
+
+    def payloads(self) -> list[bytes]:
+        return [payload for _, payload in self.journal.payloads(0)]
+
+    def close_round(self) -> None:
+        """Another board answers, and the deadline passes."""
+        self.ingest.take([arrived(update(BOARDS[-1]))])
+        self.core.tick(1e9)
+        assert self.core.round == 1
 
     def reasons(self, *messages: Arrived) -> list[Refusal]:
         return [refused.reason for refused in self.ingest.take(messages).refused]
@@ -78,20 +97,21 @@ def test_a_group_is_journaled_summed_and_receipted(bench: Bench) -> None:
     assert taken.accepted == updates
     assert taken.receipts == {0: set(BOARDS[:3])}
     assert taken.refused == []
-    assert sorted(bench.journal.payloads(0)) == sorted(message.pack() for message in updates)
-    assert bench.core.answered.keys() == set(BOARDS[:3])
+    assert sorted(bench.payloads()) == sorted(message.pack() for message in updates)
+    assert bench.cohort.answered.keys() == set(BOARDS[:3])
     expected = np.zeros(SPEC.global_count, np.int64)
     expected[1:6] = 3 * np.arange(1, 6)
-    np.testing.assert_array_equal(bench.ingest.total.changes, expected)
-    assert bench.ingest.total.weight == 3
+    np.testing.assert_array_equal(bench.total.changes, expected)
+    assert bench.total.weight == 3
 
 
 def test_after_a_restart_the_sum_is_the_same(bench: Bench) -> None:
     bench.ingest.take([arrived(update(board, entries=i)) for i, board in enumerate(BOARDS)])
-    again = Ingest(SPEC, bench.core, bench.journal)
+    again = Ingest(SPEC, bench.core, bench.journal, {})
     assert len(again.restore(0)) == len(BOARDS)
-    assert again.total.changes.tobytes() == bench.ingest.total.changes.tobytes()
-    assert again.total.losses(1) == bench.ingest.total.losses(1)
+    (total,) = again.sums.values()
+    assert total.changes.tobytes() == bench.total.changes.tobytes()
+    assert total.losses(1) == bench.total.losses(1)
 
 
 def test_what_cannot_be_journaled_does_not_count(bench: Bench) -> None:
@@ -101,11 +121,11 @@ def test_what_cannot_be_journaled_does_not_count(bench: Bench) -> None:
         def append(self, entries: object) -> None:
             raise JournalError(f"full: {entries}")
 
-    ingest = Ingest(SPEC, bench.core, Full())
+    ingest = Ingest(SPEC, bench.core, Full(), {})
     with pytest.raises(JournalError, match="full"):
         ingest.take([arrived(update())])
-    assert bench.core.answered == {}
-    assert ingest.total.weight == 0
+    assert bench.cohort.answered == {}
+    assert ingest.sums == {}
 
 
 # --- What is refused
@@ -130,16 +150,16 @@ def test_reasons(bench: Bench) -> None:
         (Refusal.SPARSE, arrived(update(entries=plan.top + 1))),
     ]
     assert bench.reasons(*(message for _, message in cases)) == [reason for reason, _ in cases]
-    assert bench.journal.payloads(0) == []
+    assert bench.payloads() == []
 
 
 def test_a_board_that_is_not_asked_is_refused(bench: Bench) -> None:
-    bench.core.limit = 0
+    bench.cohort.limit = 0
     assert bench.reasons(arrived(update())) == [Refusal.UNINVITED]
 
 
 def test_an_update_for_a_round_that_is_over_is_stale(bench: Bench) -> None:
-    bench.core.round = 1
+    bench.close_round()
     assert bench.reasons(arrived(update(round_=0))) == [Refusal.STALE]
 
 
@@ -155,7 +175,7 @@ def test_a_resent_update_counts_once_and_is_receipted_again(bench: Bench) -> Non
         Refusal.DUPLICATE,
     ]
     assert first.receipts == again.receipts == {0: {BOARDS[0]}}
-    assert bench.ingest.total.weight == 1
+    assert bench.total.weight == 1
 
 
 def test_of_two_updates_the_first_counts_and_the_board_may_rest(bench: Bench) -> None:
@@ -167,12 +187,12 @@ def test_of_two_updates_the_first_counts_and_the_board_may_rest(bench: Bench) ->
         Refusal.CONFLICT,
     ]
     assert again.receipts == {0: {BOARDS[0]}}
-    assert bench.journal.payloads(0) == [update().pack()]
+    assert bench.payloads() == [update().pack()]
 
 
 def test_a_receipt_that_comes_after_the_round_is_for_that_round(bench: Bench) -> None:
     bench.ingest.take([arrived(update())])
-    bench.core.round = 1
+    bench.close_round()
     taken = bench.ingest.take([arrived(update()), arrived(replace(update(), nonce=2))])
     assert [refused.reason for refused in taken.refused] == [Refusal.DUPLICATE, Refusal.STALE]
     assert taken.receipts == {0: {BOARDS[0]}}
@@ -229,11 +249,11 @@ TOPIC_TEXTS = st.one_of(
 def test_no_topic_and_no_bytes_raise_and_each_is_counted_once(
     worn_bench: Bench, messages: list[tuple[str, bytes]]
 ) -> None:
-    before = worn_bench.ingest.total.weight
+    before = worn_bench.total.weight
     taken = worn_bench.ingest.take(Arrived(topic, payload, 1) for topic, payload in messages)
     assert len(taken.accepted) + len(taken.refused) == len(messages)
-    assert worn_bench.ingest.total.weight == before + len(taken.accepted)
-    assert worn_bench.ingest.total.weight == len(worn_bench.journal.payloads(0))
+    assert worn_bench.total.weight == before + len(taken.accepted)
+    assert worn_bench.total.weight == len(worn_bench.payloads())
 
 
 NUMBERS = itertools.count()

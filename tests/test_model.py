@@ -97,8 +97,8 @@ def test_it_starts_from_the_spec() -> None:
 def test_the_fine_model_goes_the_step_times_the_mean() -> None:
     model = GlobalModel(SPEC)
     before = model.fine.copy()
-    model.advance(total(1, 2, 3), 1.5)
-    np.testing.assert_array_equal(model.fine, before + 1.5 * total(1, 2, 3).changes / 3)
+    model.advance(total(1, 2, 3).mean, 1.5)
+    np.testing.assert_array_equal(model.fine, before + 1.5 * (total(1, 2, 3).changes / 3))
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=8), st.floats(0, 50))
@@ -106,7 +106,7 @@ def test_a_board_that_follows_the_deltas_has_every_version(seeds: list[int], ste
     model = GlobalModel(SPEC)
     board = SPEC.start().astype(np.int64)
     for version, seed in enumerate(seeds, 1):
-        delta = Delta.unpack(model.advance(dense(changes(seed, 5000)), step).pack())
+        delta = Delta.unpack(model.advance(dense(changes(seed, 5000)).mean, step).pack())
         assert (delta.lineage, delta.version) == (SPEC.lineage, version)
         indices, moves = sparse.decode(delta.changes, SPEC.tensors)
         assert len(indices) <= sparse.top_count(SIZE, 20)
@@ -116,10 +116,10 @@ def test_a_board_that_follows_the_deltas_has_every_version(seeds: list[int], ste
 
 def test_what_is_not_published_yet_waits_and_comes() -> None:
     model = GlobalModel(SPEC)
-    model.advance(dense(changes(1)), 1.0)
+    model.advance(dense(changes(1)).mean, 1.0)
     assert np.abs(model.fine - model.published).max() > 1
     for _ in range(20):  # Nothing new: a fifth of the rest goes out each time.
-        model.advance(dense(np.zeros(SIZE, np.int64)), 1.0)
+        model.advance(dense(np.zeros(SIZE, np.int64)).mean, 1.0)
     np.testing.assert_array_equal(model.published, np.rint(model.fine))
 
 
@@ -127,7 +127,7 @@ def test_weights_stop_at_the_ends_of_their_range() -> None:
     model = GlobalModel(SPEC)
     ends = np.where(np.arange(SIZE) % 2, 10**9, -(10**9))
     for _ in range(10):
-        model.advance(dense(ends), 100.0)
+        model.advance(dense(ends).mean, 100.0)
     assert set(np.unique(model.fine)) == {WEIGHT_MIN, WEIGHT_MAX}
     np.testing.assert_array_equal(
         model.published, np.where(np.arange(SIZE) % 2, 2**15 - 1, -(2**15))
@@ -136,9 +136,9 @@ def test_weights_stop_at_the_ends_of_their_range() -> None:
 
 def test_a_restored_model_goes_on_bit_for_bit() -> None:
     model = GlobalModel(SPEC)
-    model.advance(total(1, 2), 1.3)
+    model.advance(total(1, 2).mean, 1.3)
     copy = GlobalModel.restore(SPEC, model.version, model.fine.tobytes(), model.published.tobytes())
-    assert model.advance(total(3), 0.7) == copy.advance(total(3), 0.7)
+    assert model.advance(total(3).mean, 0.7) == copy.advance(total(3).mean, 0.7)
     assert model.fine.tobytes() == copy.fine.tobytes()
 
 
@@ -149,7 +149,7 @@ def test_a_state_of_another_size_is_refused() -> None:
 
 def test_the_chunks_are_the_model() -> None:
     model = GlobalModel(SPEC)
-    model.advance(total(1), 1.0)
+    model.advance(total(1).mean, 1.0)
     chunks = model.chunks()
     content = b"".join(chunk.weights for chunk in chunks)
     assert [(chunk.chunk, chunk.chunks, chunk.version) for chunk in chunks] == [

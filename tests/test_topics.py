@@ -20,6 +20,7 @@ def test_the_boards_spelling_is_the_documented_one() -> None:
     assert DEMO.receipt(34) == "tmf/v1/demo/receipt/34"
     assert DEMO.state("board-00") == "tmf/v1/demo/board/board-00/state"
     assert DEMO.full("+") == "tmf/v1/demo/model/full/+"
+    assert DEMO.trial("+") == "tmf/v1/demo/model/trial/+"
 
 
 def test_an_update_s_topic_tells_its_shard_and_board() -> None:

@@ -10,14 +10,14 @@ import os
 import sys
 import time
 from array import array
-from collections import OrderedDict
+from collections import OrderedDict, namedtuple
 from random import getrandbits
 
 from micropython import const
 from umqtt.simple import MQTTException
 
 from tinymetafed import config, link, messages, sparse
-from tinymetafed.cohort import fnv1a, ticket
+from tinymetafed.cohort import fnv1a, is_asked, is_on_trial
 from tinymetafed.errors import MessageError, ModelError
 from tinymetafed.model import Model
 from tinymetafed.network import Network, bytes_needed
@@ -26,14 +26,20 @@ VERSION = "0.1.0"
 _LOCAL = const(1)
 _GLOBAL = const(0)
 _SHARDS = const(64)
+_STEP = const(5)  # percent of the battery that are worth a message
 
 # Milliseconds.
 _IDLE = const(1000)  # to wait for a message when there is nothing to do
 _FETCH = const(30000)  # that fetching a model may take
 _RESEND = const(2000)  # until an update without a receipt is sent again; doubles each time ...
 _RESEND_MOST = const(32000)  # ... up to this
+_SETTLE = const(500)  # of silence, until all that is retained has been heard
 _RECONNECT = const(500)  # until the first try to connect, at most; doubles each time ...
 _RECONNECT_MOST = const(60000)  # ... up to this
+
+# What an announced round is to this board: the version that it works on, of the fleet or on trial,
+# where the chunks of that lie, and whether this board is asked.
+Task = namedtuple("Task", ("lineage", "round", "version", "max_age", "chunks", "is_asked"))
 
 
 def _say(text):
@@ -74,12 +80,15 @@ class Client:
         shard = fnv1a(self.board) % _SHARDS
         self._up = ("%sup/%d/%s" % (root, shard, self.board)).encode()
         self._state = ("%sboard/%s/state" % (root, self.board)).encode()
-        self._chunks = (root + "model/full/+").encode()
+        self._full = (root + "model/full/").encode()
+        self._trial = (root + "model/trial/").encode()
+        self._chunks = self._full  # where those that are being fetched lie
+        self._delta = (root + "model/delta").encode()
         # In the order in which a board that connects needs what is retained there.
         self._handlers = OrderedDict(
             (
                 ((root + "spec").encode(), self._on_plan),
-                ((root + "model/delta").encode(), self._on_delta),
+                (self._delta, self._on_delta),
                 ((root + "round").encode(), self._on_round),
                 (("%sreceipt/%d" % (root, shard)).encode(), self._on_receipt),
             )
@@ -93,16 +102,20 @@ class Client:
         self._model = None
         self._codec = None
         self._writer = None
-        self._round = None  # the open one
-        self._trained = None  # number of the round that this board last learned in
+        self._round = None  # the open one, as a Task
+        self._mine = None  # the one that this board learns in, or learned in last
         self._has_learned = False  # in any round of this plan
-        self._is_stale = False  # the round in training is over
+        self._is_stale = False  # the training is in vain
+        self._later = None  # deltas that wait for the end of a training that may be late
         self._update = None  # encoded, and not yet journaled
         self._changes = None  # its sparse block
         self._is_sent = False  # perhaps only in part
         self._resend = _RESEND
+        self._battery = None
+        self._told = ("ready", None, None)  # last on the state topic: state, reason, battery
+        self._looked = time.ticks_ms()  # at the battery
 
-    def run(self, source, idle=None):
+    def run(self, source, idle=None, battery=None):
         """Take part until the source of samples ends.
 
         Args:
@@ -111,7 +124,10 @@ class Client:
                 change from round to round.
             idle: a function that is called again and again between rounds, with or without a
                 connection, once this board has learned in one: the place to predict.
+            battery: a function that answers with the battery's level, 0 to 100 percent, or None
+                where it is not known.
         """
+        self._battery = battery
         try:
             while True:
                 try:
@@ -120,7 +136,24 @@ class Client:
                     self._lose(error)
         except StopIteration:
             _say("the samples have ended")
-            self._leave()
+            self._leave("stopped")
+
+    def rest(self):
+        """Go to sleep, to be called by run's idle function: say so, and leave the broker in order.
+
+        It first hears out what the broker has to say. run connects again when idle returns.
+
+        Returns:
+            Whether this board is off the network, and nothing waits for it: sleep now. False where
+            a round asks for it, or where there was no connection.
+        """
+        start = time.ticks_ms()
+        while self._listen(_SETTLE) and time.ticks_diff(time.ticks_ms(), start) < _SETTLE:
+            pass
+        if not self._link.is_up or self._new_plan or self._update or self._is_asked():
+            return False
+        self._leave("sleeping")
+        return True
 
     def predict(self, x):
         """The answer of the model as this board last trained it.
@@ -147,7 +180,9 @@ class Client:
         elif self._update:
             self._send()
         elif not self._is_asked():
-            self._link.poll(0 if self._can_idle(idle) else _IDLE)
+            self._watch_battery()
+            if not self._link.poll() and not self._can_idle(idle):
+                self._link.poll(_IDLE)
         elif self._model.version != self._round.version:
             self._fetch()
         else:
@@ -178,6 +213,8 @@ class Client:
         self._failures = 0
 
     def _report(self, state, reason=None):
+        level = self._level()
+        self._told = (state, reason, level)
         gc.collect()
         facts = {
             "state": state,
@@ -188,7 +225,27 @@ class Client:
         }
         if reason:
             facts["reason"] = reason
+        if level is not None:
+            facts["battery"] = level
         self._link.publish(self._state, json.dumps(facts).encode(), True, 1)
+
+    def _level(self):
+        """The battery's level in whole percent, or None."""
+        try:
+            level = self._battery and self._battery()
+        except OSError:
+            level = None  # as of any other sensor, a reading may fail
+        return None if level is None else max(0, min(100, round(level)))
+
+    def _watch_battery(self):
+        """Report the state again where the battery's level is another; looked at once a second."""
+        now = time.ticks_ms()
+        if self._battery and time.ticks_diff(now, self._looked) >= _IDLE:
+            self._looked = now
+            state, reason, told = self._told
+            level = self._level()
+            if level is not None and (told is None or abs(level - told) >= _STEP):
+                self._report(state, reason)
 
     def _lose(self, error):
         if self._failures == 0:
@@ -196,10 +253,10 @@ class Client:
         self._failures += 1
         self._link.close()
 
-    def _leave(self):
+    def _leave(self, state):
         try:
             if self._link.is_up:
-                self._report("stopped")
+                self._report(state)
                 self._link.disconnect()
         except (OSError, MQTTException):
             pass  # the last will says as much
@@ -208,9 +265,12 @@ class Client:
     # --- What messages change
 
     def _on_message(self, topic, payload):
-        handler = self._handlers.get(topic, self._on_chunk)
+        handler = self._handlers.get(topic)
         try:
-            handler(payload)
+            if handler:
+                handler(payload)
+            elif topic.startswith(self._chunks):  # not a late one of another model
+                self._on_chunk(payload)
         except MessageError as error:
             _say("%s: %s" % (topic.decode(), error))
 
@@ -221,28 +281,61 @@ class Client:
             self._is_stale = True
 
     def _on_round(self, payload):
-        before = self._round
         # An empty message means that no round is open.
-        now = self._round = messages.unpack_round(payload) if payload else None
-        is_same = before is not None and now is not None and now[:3] == before[:3]
-        if not is_same:
+        now = self._round = self._task(messages.unpack_round(payload)) if payload else None
+        mine = self._mine
+        if mine is None:
+            return
+        age = now.round - mine.round if now and now.lineage == mine.lineage else -1
+        if age < 0 or age > now.max_age:
             self._is_stale = True
-        if now is None or now.round != self._trained:
             self._give_up()
+        elif age == 0 and now.version != mine.version:
+            self._is_stale = True
+
+    def _task(self, announced):
+        board = self.board
+        number = announced.round
+        version = announced.version
+        chunks = self._full
+        if announced.trial and is_on_trial(board, announced.trial, announced.share):
+            version = announced.trial
+            chunks = self._trial
+        asked = is_asked(board, number, announced.asked, announced.chosen)
+        return Task(announced.lineage, number, version, announced.max_age, chunks, asked)
 
     def _on_receipt(self, payload):
         receipt = messages.unpack_receipt(payload)
-        if receipt.round == self._trained and self.board in receipt.boards:
+        if self._mine and receipt.round == self._mine.round and self.board in receipt.boards:
             self._update = None
             self._resend = _RESEND
 
     def _on_delta(self, payload):
-        # One that does not follow is no loss: the model is fetched when a round asks for it.
-        if payload and self._model and self._model.move(messages.unpack_delta(payload)):
-            # There is a next version, so the round is over.
-            self._is_stale = True
+        model = self._model
+        if not payload or not model:
+            return
+        if self._later is not None:
+            # No more bytes than the model has: then it is as well to fetch that.
+            if len(payload) + sum([len(kept) for kept in self._later]) <= len(self._network.base):
+                self._later.append(bytes(payload))
+            return
+        delta = messages.unpack_delta(payload)
+        before = model.version
+        try:
+            # One that does not follow is no loss: the model is fetched when a round asks for it.
+            model.move(delta)
+        finally:
+            if model.version != before:
+                self._is_stale = True  # what it started from has moved
+                self._end_round(delta.version)
+
+    def _end_round(self, version):
+        """There is a next version, so the round is over; late, an update may still count."""
+        task = self._round
+        if task and version > task.version:
             self._round = None
-            self._give_up()
+            if not task.max_age:
+                self._give_up()
 
     def _on_chunk(self, payload):
         if payload and self._model:
@@ -264,7 +357,7 @@ class Client:
     def _adopt(self):
         """Take on a new plan: give up the old network before the new one is made."""
         plan = self._new_plan
-        self._new_plan = self._plan = self._trained = self._update = None
+        self._new_plan = self._plan = self._mine = self._update = None
         self._network = self._model = self._codec = self._writer = None
         self._has_learned = False
         need = bytes_needed(plan)
@@ -285,46 +378,61 @@ class Client:
         self._plan = plan
         self._network = network
         self._model = Model(plan.lineage, network.base, self._codec)
+        if self._told[0] == "refused":
+            self._report("ready")
         gc.collect()
 
     def _is_asked(self):
         asked = self._round
         return (
             asked is not None
+            and asked.is_asked
             and self._plan is not None
             and asked.lineage == self._plan.lineage
-            and asked.round != self._trained
-            and ticket(self.board, asked.round) < asked.asked
+            and (self._mine is None or asked.round != self._mine.round)
         )
 
     def _fetch(self):
         """Get the whole model; only meanwhile are its chunks subscribed to, for they are many."""
+        self._chunks = self._round.chunks
+        topic = self._chunks + b"+"
         self._model.begin_fetch()
-        self._link.subscribe(self._chunks, 1)
+        self._link.subscribe(topic, 1)
         start = time.ticks_ms()
         while self._model.version < 0 and not self._new_plan:
             if time.ticks_diff(time.ticks_ms(), start) > _FETCH:
                 break
+            if not self._round or self._round.chunks != self._chunks:
+                break  # a trial has begun or ended
             self._link.poll(_IDLE)
-        self._link.unsubscribe(self._chunks)
+        self._link.unsubscribe(topic)
 
     def _train(self, source):
-        plan = self._plan
-        network = self._network
-        number = self._round.round
-        samples = source(number) if callable(source) else source
-        start = time.ticks_ms()
+        task = self._round
+        samples = source(task.round) if callable(source) else source
+        self._mine = task
         self._is_stale = False
-        network.begin(fnv1a("%s/%s/%d" % (self.fleet, self.board, number)))
+        later = self._later = [] if task.max_age else None
         try:
-            support_loss = self._learn(samples, plan.support, _LOCAL)
-            query_loss = self._learn(samples, plan.query, _GLOBAL)
+            self._write_update(samples, task.round)
         except StopIteration:
             if not callable(source):
                 raise
-            _say("round %d: its samples ended early; this board sits it out" % number)
-            self._trained = number
-            return
+            _say("round %d: its samples ended early; this board sits it out" % task.round)
+        finally:
+            self._later = None
+        if self._is_stale:
+            self._mine = None  # it may be asked of this board again, on another version
+        for payload in later or ():
+            self._on_message(self._delta, payload)
+
+    def _write_update(self, samples, number):
+        plan = self._plan
+        network = self._network
+        start = time.ticks_ms()
+        network.begin(fnv1a("%s/%s/%d" % (self.fleet, self.board, number)))
+        support_loss = self._learn(samples, plan.support, _LOCAL)
+        query_loss = self._learn(samples, plan.query, _GLOBAL)
         if self._is_stale:
             return
         gc.collect()  # else heap_free would say when the last collection was
@@ -345,7 +453,6 @@ class Client:
         self._update = self._writer.end(end)
         self._changes = self._update[begin:]
         self._is_sent = False
-        self._trained = number
         self._has_learned = True
 
     def _learn(self, samples, count, local):
@@ -372,13 +479,14 @@ class Client:
             _say("a sample is skipped, and so will be others like it: %s" % error)
         self.skipped += 1
 
-    def _listen(self):
-        """Hear what the broker says between two samples. Training goes on without a connection."""
+    def _listen(self, milliseconds=0):
+        """Hear what the broker says, with or without a connection; whether a message came."""
         if self._link.is_up:
             try:
-                self._link.poll()
+                return self._link.poll(milliseconds)
             except (OSError, MQTTException) as error:
                 self._lose(error)
+        return False
 
     def _send(self):
         """Send the update and wait for its receipt; the next turn sends it again if none comes."""

@@ -1,4 +1,4 @@
-"""Hashes that a board and the host agree on; see the host's ``protocol/cohort.py``."""
+"""Whether a board has a part in something; explained in the host's ``protocol/cohort.py``."""
 
 
 def fnv1a(text):
@@ -15,3 +15,23 @@ def ticket(board, round_):
     for _ in range(2):
         value = (value ^ value >> 16) * 1664525 & 0xFFFFFFFF
     return value ^ value >> 16
+
+
+def is_asked(board, round_, limit, chosen):
+    """Whether a round with this limit and these chosen boards asks this board."""
+    drawn = ticket(board, round_)
+    if drawn < limit:
+        return True
+    high = drawn >> 24
+    low = drawn >> 16 & 0xFF
+    at = len(chosen) >> 1 << 1
+    while at:
+        at -= 2
+        if chosen[at] == low and chosen[at + 1] == high:
+            return True
+    return False
+
+
+def is_on_trial(board, version, share):
+    """Whether this board tries out a version before the others; share in units of 2**-32."""
+    return ticket(board + "/trial", version) < share

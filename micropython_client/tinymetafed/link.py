@@ -136,6 +136,12 @@ class Link(MQTTClient):
             pass
         self.sock.read(3)
 
+    def disconnect(self):
+        """Leave in order: the broker does not publish the last will."""
+        self.sock.write(b"\xe0\0")
+        self.sock.flush()
+        self.close()
+
     def poll(self, milliseconds=0):
         """Handle a message if one comes within so many milliseconds; whether one came.
 

@@ -16,6 +16,8 @@ _DEPTH = const(3)
 _RATE_MOST = const(32768)
 _ERROR_MOST = const(32767)
 _TOP_MOST = const(65535)
+_CHOSEN_MOST = const(1024)
+_AGE_MOST = const(255)
 
 # A letter a field: u unsigned integer, s string, b byte string, a array.
 Plan = namedtuple(
@@ -36,8 +38,21 @@ Plan = namedtuple(
     ),
 )
 _PLAN = "uuuauuuuuuuu"
-Round = namedtuple("Round", ("lineage", "round", "version", "asked", "deadline"))
-_ROUND = "uuuuu"
+Round = namedtuple(
+    "Round",
+    (
+        "lineage",
+        "round",
+        "version",
+        "asked",
+        "deadline",
+        "chosen",
+        "max_age",
+        "trial",
+        "share",
+    ),
+)
+_ROUND = "uuuuubuuu"
 Chunk = namedtuple("Chunk", ("lineage", "version", "chunk", "chunks", "checksum", "weights"))
 _CHUNK = "uuuuub"
 Delta = namedtuple("Delta", ("lineage", "version", "checksum", "changes"))
@@ -151,7 +166,10 @@ def unpack_plan(data):
 
 
 def unpack_round(data):
-    return _unpack(Round, _ROUND, data)
+    announced = _unpack(Round, _ROUND, data)
+    if len(announced.chosen) > _CHOSEN_MOST or announced.max_age > _AGE_MOST:
+        raise MessageError("round: a field is out of its range")
+    return announced
 
 
 def unpack_chunk(data):

@@ -52,19 +52,18 @@ class Model:
             self._settle(self._fetched, chunk.checksum)
 
     def move(self, delta):
-        """Go on by one version; whether this delta was the one to do so.
+        """Go on by one version, if this delta does so.
 
         Raises:
             MessageError: what results is not what was published; then there is no model.
         """
         if self.version == NONE or delta.lineage != self._lineage:
-            return False
+            return
         if delta.version != self.version + 1:
-            return False
+            return
         self.version = self._fetched = NONE
         self._codec.apply(delta.changes, self._base)
         self._settle(delta.version, delta.checksum)
-        return True
 
     def _settle(self, version, checksum):
         if crc32(self._base) != checksum:

@@ -9,7 +9,7 @@ from array import array
 from binascii import hexlify, unhexlify
 
 from tinymetafed import kernels, losses, messages, sparse
-from tinymetafed.cohort import fnv1a, ticket
+from tinymetafed.cohort import fnv1a, is_asked, is_on_trial, ticket
 from tinymetafed.messages import Plan
 from tinymetafed.network import Network
 
@@ -108,6 +108,10 @@ def cross_entropy(outputs, label):
 FUNCTIONS = {
     "fnv1a": fnv1a,
     "ticket": ticket,
+    "is_asked": lambda board, number, limit, chosen: is_asked(
+        board, number, limit, unhexlify(chosen)
+    ),
+    "is_on_trial": is_on_trial,
     "shard": lambda name: fnv1a(name) % 64,
     "uniform_weights": uniform_weights,
     "to_activation": to_activation,

@@ -1,0 +1,146 @@
+"""A fleet in its present lineage: what the journal holds of it, alive."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Self
+
+import numpy as np
+
+from aggregator.commands import Import, Plan, RollBack
+from aggregator.errors import CommandError
+from aggregator.history import RoundFacts, Traffic
+from aggregator.ingest import Ingest
+from aggregator.journal import Journal
+from protocol.fixed import LOSS_BITS
+from protocol.messages import Update
+from protocol.spec import Spec
+from rounds.core import Announce, Close, RoundCore, State
+from rounds.learning import Learning, Sums, Trial, query_loss
+from rounds.model import PUBLISHED_TYPE
+from rounds.strategy import cosine_step
+from rounds.sums import PartialSum
+
+
+class Fleet:
+    """The rounds, the model and the ingest of one spec.
+
+    Args:
+        journal: where the spec was started or adopted.
+        spec: in the life that the journal gave it.
+        now: seconds on the round core's clock.
+
+    Raises:
+        JournalError: here and in every method: the journal cannot be used.
+    """
+
+    def __init__(self, journal: Journal, spec: Spec, now: float = 0.0) -> None:
+        self.spec = spec
+        self._journal = journal
+        self.learning: Learning = journal.learning(spec)
+        round_, state = journal.position()
+        late = journal.late(round_, spec.rounds.oldest, state)
+        self._trials: dict[int, Trial] = late.trials
+        self.core = RoundCore(spec.rounds, round_, late.resumed, journal.known(), now)
+        self.ingest = Ingest(spec, self.core, journal, self._trials)
+        self.restored: list[Update] = self.ingest.restore(round_)
+        """Updates of the open round that were journaled before."""
+
+    @property
+    def trial(self) -> Trial:
+        """Who tries out which version in the open round."""
+        return self._trials.get(self.core.round, self.learning.on_trial())
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether its samples have classes."""
+        return self.spec.model.loss == "cross_entropy"
+
+    def announce(self, announced: Announce) -> None:
+        """Journal a round's announcement."""
+        trial = self.learning.on_trial()
+        self._journal.announce(announced, trial)
+        self._trials[announced.round] = trial
+
+    def close(
+        self, closed: Close, refused: Mapping[str, int], traffic: Traffic, *, degraded: bool
+    ) -> RoundFacts:
+        """Make the next version of what a round has gathered, and journal it.
+
+        Args:
+            closed: the core's decision.
+            refused: messages refused meanwhile, by reason.
+            traffic: knows the boards' counters.
+            degraded: whether the broker dropped messages meanwhile.
+        """
+        sums = self.ingest.take_sums()
+        verdict = self.learning.close(sums, closed.round)
+        facts = self._facts(closed, sums, verdict.value if verdict else None)
+        facts = replace(facts, refused=dict(refused), degraded=degraded)
+        boards = {board for _, board in closed.counted}
+        self._journal.close_round(self.learning, facts, closed.counted, traffic.of(boards))
+        oldest = self.core.round - self.spec.rounds.oldest
+        for number in [number for number in self._trials if number < oldest]:
+            del self._trials[number]
+        return facts
+
+    def _facts(self, closed: Close, sums: Sums, verdict: str | None) -> RoundFacts:
+        outputs = 1 if self.is_classifier else self.spec.layers[-1].outputs
+        total = PartialSum(self.spec.global_count)
+        for part in sums.values():
+            total.merge(part)
+        support_loss, loss = total.losses(outputs)
+        tried = query_loss(sums, on_trial=True)
+        return RoundFacts(
+            round=closed.round,
+            loss=loss,
+            support_loss=support_loss,
+            accuracy=total.query_correct / total.query if self.is_classifier else None,
+            accepted=total.weight,
+            late=sum(sums[basis].weight for basis in sums if basis.age),
+            asked=closed.asked,
+            seconds=closed.seconds,
+            trial=verdict,
+            loss_on_trial=None if tried is None else tried / (2**LOSS_BITS * outputs),
+            step=cosine_step(self.spec.rounds, closed.round),
+            empty_deadlines=closed.empty_deadlines,
+            refused={},
+            degraded=False,
+        )
+
+    @property
+    def may_change(self) -> bool:
+        """Whether a plan or a version can be put in force: no board is at work."""
+        return self.core.state is not State.COLLECTING
+
+    def adopt(self, plan: Plan, now: float) -> Self:
+        """The fleet by the plan's spec.
+
+        Raises:
+            CommandError: the spec is another fleet's.
+            SpecError: it cannot be used.
+        """
+        spec = plan.read()
+        if spec.fleet != self.spec.fleet:
+            raise CommandError(f"plan: it is of fleet {spec.fleet!r}, this is {self.spec.fleet!r}")
+        other = type(self)(self._journal, self._journal.adopt(spec), now)
+        for board in self.core.awake:
+            other.core.board_awake(board, self.core.known.battery.get(board))
+        return other
+
+    def replace(self, command: RollBack | Import) -> str:
+        """Go on with other weights; what was done, for people.
+
+        Raises:
+            CommandError: there are no such weights.
+        """
+        if isinstance(command, Import):
+            origin, weights = "import", command.read(self.spec.global_count)
+        else:
+            origin = f"rollback {command.version}"
+            kept = self._journal.weights(command.version)
+            if kept is None:
+                raise CommandError(f"rollback: no weights of version {command.version} are kept")
+            weights = np.frombuffer(kept, PUBLISHED_TYPE)
+        self.learning.replace(weights)
+        self._journal.replace(self.learning, origin)
+        return f"{origin} is version {self.learning.newest.model.version}"

@@ -1,0 +1,160 @@
+"""What a fleet learns: the version that its boards have, and perhaps a newer one on trial.
+
+Without a canary in the spec, each round's change goes into the version that every board gets. With
+one, it makes a version that only some boards try out in the next round. Each board's loss before it
+learns is an honest measure of the version that it works on, so the round tells which is better: if
+the boards on trial do worse than the others by more than the spec's tolerance, the version is taken
+back, and with it what was learned on top of it; else all boards get it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.cohort import EVERYONE, is_on_trial
+from protocol.spec import Rounds, Spec
+from rounds.model import GlobalModel
+from rounds.strategy import cosine_step
+from rounds.sums import PartialSum
+
+
+class Verdict(Enum):
+    """What a round says of the version on trial; the values are words of the history."""
+
+    PROMOTED = "promoted"
+    TAKEN_BACK = "taken back"
+    UNDECIDED = "undecided"
+    """Nobody answered who tried it out, or nobody else."""
+
+
+class Basis(NamedTuple):
+    """What an update was made from."""
+
+    age: int
+    """Rounds since then."""
+    on_trial: bool
+    """Whether that was the version on trial."""
+
+
+Sums = Mapping[Basis, PartialSum]
+
+
+@dataclass
+class Version:
+    """A model and the packed delta that leads to it; empty where boards must fetch it whole."""
+
+    model: GlobalModel
+    delta: bytes = b""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Whom a round lets try out which version; what its announcement says."""
+
+    version: int = 0
+    """0 if none is on trial."""
+    share: int = 0
+    """See :func:`protocol.cohort.is_on_trial`."""
+
+    def has(self, board: str) -> bool:
+        """Whether this board tries it out."""
+        return self.version > 0 and is_on_trial(board, self.version, self.share)
+
+
+NO_TRIAL: Final = Trial()
+
+
+@dataclass
+class Learning:
+    """The live versions of a fleet's model.
+
+    Args:
+        spec: the fleet's.
+        stable: what boards work on.
+        trial: what some of them try out, if there is a canary.
+    """
+
+    spec: Spec
+    stable: Version
+    trial: Version | None = None
+
+    _rules: Rounds = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._rules = self.spec.rounds
+
+    @property
+    def newest(self) -> Version:
+        """The version that the next one is made of."""
+        return self.trial or self.stable
+
+    def on_trial(self) -> Trial:
+        """Who tries out which version in a round that opens now."""
+        canary = self._rules.canary
+        if canary is None or self.trial is None:
+            return NO_TRIAL
+        return Trial(self.trial.model.version, int(canary.share * EVERYONE))
+
+    def close(self, sums: Sums, round_: int) -> Verdict | None:
+        """Take in what a round has gathered, of at least one update; what it says of the trial.
+
+        Args:
+            sums: of its updates, by what they were made from.
+            round_: its number, by which the step is annealed.
+        """
+        step = cosine_step(self._rules, round_)
+        verdict = self._judge(sums)
+        newest = self.newest.model.version
+        if verdict is Verdict.PROMOTED:
+            self.stable, self.trial = self.newest, None
+        if verdict is Verdict.TAKEN_BACK:
+            self.trial = None
+            sums = {basis: total for basis, total in sums.items() if not basis.on_trial}
+        model = self.newest.model.copy()
+        follows = model.version == newest
+        model.version = newest
+        delta = model.advance(_mean(sums, self._rules.discount), step).pack()
+        self._offer(Version(model, delta if follows else b""))
+        return verdict
+
+    def replace(self, published: NDArray[np.int16]) -> None:
+        """Go on with other weights, of an earlier version or from elsewhere."""
+        self._offer(Version(self.newest.model.replaced(published)))
+
+    def _offer(self, version: Version) -> None:
+        if self._rules.canary is None:
+            self.stable, self.trial = version, None
+        else:
+            self.trial = version
+
+    def _judge(self, sums: Sums) -> Verdict | None:
+        canary = self._rules.canary
+        if self.trial is None or canary is None:
+            return None
+        losses = query_loss(sums, on_trial=True), query_loss(sums, on_trial=False)
+        tried, others = losses
+        if tried is None or others is None:
+            return Verdict.UNDECIDED
+        worse = tried > (1 + canary.tolerance) * others
+        return Verdict.TAKEN_BACK if worse else Verdict.PROMOTED
+
+
+def query_loss(sums: Sums, *, on_trial: bool) -> float | None:
+    """Mean loss of the query samples of those on trial, or of the others, in loss format.
+
+    None where there were none.
+    """
+    chosen = [total for basis, total in sums.items() if basis.on_trial == on_trial]
+    samples = sum(total.query for total in chosen)
+    return sum(total.query_loss for total in chosen) / samples if samples else None
+
+
+def _mean(sums: Sums, discount: float) -> NDArray[np.float64]:
+    """The mean change of updates, each weighed by its age. Exact sums until here: any order."""
+    weights = {basis: (1 + basis.age) ** -discount for basis in sums}
+    changes = sum(weights[basis] * total.changes for basis, total in sorted(sums.items()))
+    return np.asarray(changes / sum(weights[basis] * sums[basis].weight for basis in sums))

@@ -1,0 +1,16 @@
+"""Runs on MicroPython: whether boards are asked and on trial; prints [asked, on trial] a line.
+
+Usage: micropython cohort.py FILE, of a list of [board, round, limit, chosen in hex, share, _].
+"""
+
+import json
+import sys
+from binascii import unhexlify
+
+from tinymetafed.cohort import is_asked, is_on_trial
+
+with open(sys.argv[1]) as file:
+    cases = json.load(file)
+for board, number, limit, chosen, share, _ in cases:
+    asked = is_asked(board, number, limit, unhexlify(chosen))
+    print(json.dumps([asked, is_on_trial(board, number, share)]))
