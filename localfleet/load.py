@@ -283,7 +283,8 @@ class _Fleet:
         elif announced.round < before.round:
             return frozenset()
         if announced != before:
-            asked = {b for b in self._boards if is_asked(b, announced.round, announced.asked)}
+            rule = (announced.round, announced.asked, announced.chosen)
+            asked = {board for board in self._boards if is_asked(board, *rule)}
             self._owed += len(asked - self._asked)
             self._unacknowledged += len(asked - self._asked)
             self._asked = frozenset(asked)
