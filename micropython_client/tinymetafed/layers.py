@@ -83,6 +83,19 @@ def windows_fit(entry):
     return 0 < kernel <= min(height, width) and 0 < stride <= _STRIDE_MOST
 
 
+def _kernels(kind):
+    """The module for such layers; it takes heap where it is needed."""
+    if kind == _SUMS:
+        return fast
+    if kind == _POOL:
+        from tinymetafed import pool
+
+        return pool
+    from tinymetafed import depthwise
+
+    return depthwise
+
+
 def places(shapes):
     """Where the activations and the errors of layers lie among the words that all of them share.
 
@@ -120,16 +133,7 @@ class Layer(Shape):
         super().__init__(entry)
         self.below = below
         self.weights = self.above = self.error = None
-        if self.kind == _SUMS:
-            self._kernels = (fast.forward, fast.carry_back, fast.update)
-        elif self.kind == _POOL:
-            from tinymetafed import pool
-
-            self._kernels = (pool.forward, pool.carry_back)
-        else:
-            from tinymetafed import depthwise
-
-            self._kernels = (depthwise.forward, depthwise.carry_back, depthwise.update)
+        self._kernels = _kernels(self.kind)
         dot_shift = self.dot_shift
         line = 4 * self.width * self.channels
         self.table = array(
@@ -161,16 +165,16 @@ class Layer(Shape):
 
     def forward(self, a):
         """The call that computes its activations from those below it, a."""
-        return [self._kernels[0], self.weights, a, self.above, self.table]
+        return [self._kernels.forward, self.weights, a, self.above, self.table]
 
     def back(self):
         """The calls that carry its errors to the layer below."""
         below = self.below
         return [
-            (self._kernels[1], self.weights, self.error, below.error, self.table),
+            (self._kernels.carry_back, self.weights, self.error, below.error, self.table),
             (fast.settle, below.above, below.above, below.error, self.table),
         ]
 
     def update(self, a):
         """The call that lets its weights learn from the activations below it, a."""
-        return [self._kernels[2], self.weights, a, self.error, self.table]
+        return [self._kernels.update, self.weights, a, self.error, self.table]

@@ -202,5 +202,5 @@ class Network:
         self._x.read(x)
         for function, a, b, c, d in self._forward:
             function(a, b, c, d)
-        above = self._layers[-1].above
+        above = self._forward[-1][3]
         return [above[i] / _ONE for i in range(self.outputs)]

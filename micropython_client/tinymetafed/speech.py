@@ -47,7 +47,7 @@ _EXPONENT = const(1)  # by how many bits the frame is shifted right
 _AT = const(2)  # where samples are taken from, in bytes
 _FILLED = const(3)  # samples in the frame
 _COUNT = const(4)  # samples to take
-_PLACE = const(5)  # of the next pair of samples
+_PLACE = const(5)  # of the next sample in the frame, in bytes
 _SLOTS = const(6)
 
 
@@ -85,15 +85,14 @@ def take(samples: ptr8, z: ptr32, t: ptr32):
     """
     samples = ptr8(uint(samples) + t[_AT])
     place = t[_PLACE]
-    odd = t[_FILLED] & 1
     n = t[_COUNT]
     while n:
-        p = ptr32(uint(z) + (place << 3) + (odd << 2))
+        p = ptr32(uint(z) + place)
         p[0] = ((samples[0] | samples[1] << 8) ^ 0x8000) - 0x8000
         samples = ptr8(uint(samples) + 2)
-        odd ^= 1
-        if odd == 0:
-            bit = 128
+        place ^= 4
+        if not place & 4:
+            bit = 1024
             while place & bit:
                 place ^= bit
                 bit >>= 1
@@ -461,7 +460,7 @@ class Features(Activations):
             taken += n
             t[_FILLED] += n
             if t[_FILLED] == WINDOW:
-                t[_FILLED] = 0
+                t[_FILLED] = t[_PLACE] = 0
                 self._analyse()
         return taken
 
