@@ -54,7 +54,7 @@ test-fast: ## Run the tests that need no real parts, without any set-up
 	@test -x $(BIN)/pytest || { echo "run make setup first"; exit 1; }
 	@$(BIN)/pytest -m "not real and not slow"
 
-bench-board: client ## Count a Cortex-M0's instructions: kernels and training, beside C
+bench-board: client ## Count a Cortex-M0's instructions beside C, and find the heap it takes
 	@$(EMULATOR)
 	@$(BIN)/python -m benchmarks.board
 
