@@ -342,6 +342,27 @@ def test_a_whole_client_takes_part_with_the_heap_that_is_asked_for(
     assert taken.peak < needed
 
 
+LAYOUT = """\
+import json, sys
+from tinymetafed.layers import Shape, places
+for layers in json.loads(sys.argv[1]):
+    print(places([Shape(entry) for entry in layers])[1])
+"""
+
+
+@pytest.mark.real
+def test_a_board_lays_out_activations_and_errors_as_the_host_counts_them() -> None:
+    compile_client()
+    rng = np.random.default_rng(9)
+    with real(lambda: Emulator("cortex-m0")) as board:
+        board.add(compiled_client("cortex-m0"))
+        board.write("main.py", LAYOUT)
+        for _ in range(20):
+            spec = random_spec(rng)
+            layers = json.dumps([spec.plan.layers], separators=(",", ":"))
+            assert board.run("main.py", layers) == [str(memory.words_shared(spec.layers))]
+
+
 @pytest.mark.real
 @pytest.mark.parametrize("task", ["sine", "omniglot", "keywords"])
 def test_a_board_with_a_tenth_less_heap_sits_out(task: str) -> None:
