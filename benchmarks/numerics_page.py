@@ -21,23 +21,41 @@ CONTRACT: Final = 5
 """Seeds that every network is run with."""
 
 
+@dataclass(frozen=True)
+class Score:
+    """Means over held-out tasks, each asked after its support samples."""
+
+    loss: float = 0.0
+    """Mean squared error, or cross-entropy in nats."""
+    accuracy: float = 0.0
+    """Share of samples told right; of classes."""
+
+    @classmethod
+    def mean(cls, scores: Sequence[Score]) -> Score:
+        """Of each."""
+        losses, shares = [score.loss for score in scores], [score.accuracy for score in scores]
+        return cls(float(np.mean(losses)), float(np.mean(shares)))
+
+
 @dataclass
 class Outcome:
-    """What came of one run of one engine; held-out tasks are asked after their support samples."""
+    """What came of one run of one engine."""
 
     network: str
     engine: str
     seed: int
     rounds: int
     is_classes: bool
-    loss: float = 0.0
-    """At the end: mean squared error, or cross-entropy in nats."""
-    accuracy: float = 0.0
-    """At the end, of classes: share of samples told right."""
+    end: Score = Score()
+    """Over the models at the end."""
     curve: list[tuple[int, float]] = field(default_factory=list)
     """Rounds, and the loss after them."""
+    last: Score = Score()
+    """Of the last model; this and what follows of fixed point only."""
+    last_in_float64: Score = Score()
+    """Of the same model, reconstructed and asked in float64."""
     saturated: dict[str, int] = field(default_factory=dict)
-    """In training, by what; of fixed point."""
+    """In training, by what."""
     largest_errors: tuple[float, float] = (0.0, 0.0)
     """Of a parameter after a round of either engine from the first and from the last model."""
 
@@ -65,12 +83,17 @@ class Compared:
 
 def page(outcomes: list[Outcome], *, tested: int, versions: int, minutes: float) -> str:
     """The report; outcomes are sorted by network, engine and seed."""
-    rows, errors = [], []
+    rows, same, errors = [], [], []
     for network, group in itertools.groupby(outcomes, lambda outcome: outcome.network):
         runs = list(group)
         fixed, real = ([o for o in runs if o.engine == engine] for engine in (FIXED, FLOAT))
         for count in sorted({min(CONTRACT, len(fixed)), len(fixed)}):
-            rows += _rows(network, fixed[:count], real[:count])
+            start = f"| {network} | {fixed[0].rounds} | {count} |"
+            pairs = [o.end for o in fixed[:count]], [o.end for o in real[:count]]
+            rows += _rows(start, *pairs, is_classes=fixed[0].is_classes)
+        pairs = [o.last for o in fixed], [o.last_in_float64 for o in fixed]
+        start = f"| {network} | {len(fixed)} |"
+        same += _rows(start, *pairs, is_classes=fixed[0].is_classes)
         samples = " | ".join(
             f"{sum(outcome.saturated[what] for outcome in fixed):,}"
             for what in ("activations", "errors", "weights")
@@ -79,6 +102,7 @@ def page(outcomes: list[Outcome], *, tested: int, versions: int, minutes: float)
         errors.append(f"| {network} | {len(fixed)} | {first:.4f} | {last:.4f} | {samples} |")
     return TEXT.format(
         rows="\n".join(rows),
+        same="\n".join(same),
         errors="\n".join(errors),
         tested=f"{tested:,}",
         versions=versions,
@@ -86,14 +110,16 @@ def page(outcomes: list[Outcome], *, tested: int, versions: int, minutes: float)
     )
 
 
-def _rows(network: str, fixed: list[Outcome], real: list[Outcome]) -> list[str]:
+def _rows(
+    start: str, fixed: Sequence[Score], real: Sequence[Score], *, is_classes: bool
+) -> list[str]:
     """A row for the loss, and one for the accuracy of classes."""
-    start = f"| {network} | {fixed[0].rounds} | {len(fixed)} |"
-    loss = Compared.of([o.loss for o in fixed], [o.loss for o in real])
+    loss = Compared.of([score.loss for score in fixed], [score.loss for score in real])
     apart, doubt = 100 * loss.apart / loss.real, 100 * loss.doubt / loss.real
     rows = [f"{start} loss | {loss.fixed:.4f} | {loss.real:.4f} | {apart:+.2f} % ± {doubt:.2f} |"]
-    if fixed[0].is_classes:
-        share = Compared.of([100 * o.accuracy for o in fixed], [100 * o.accuracy for o in real])
+    if is_classes:
+        shares = [[100 * score.accuracy for score in scores] for scores in (fixed, real)]
+        share = Compared.of(*shares)
         rows.append(
             f"{start} accuracy | {share.fixed:.2f} % | {share.real:.2f} % | "
             f"{share.apart:+.2f} points ± {share.doubt:.2f} |"
@@ -137,6 +163,15 @@ Thin lines are single seeds, thick ones their means.
 - Two runs of one seed part ways within a few rounds: a rounded bit changes what is sent, and that
   changes what all learn. So a pair differs as two seeds do, either way, and the interval tells what
   five pairs can tell. Sine's runs are short, so more of them are made.
+
+## The same model in either arithmetic
+
+| network | seeds | measure | fixed point | float64 | difference |
+| --- | --- | --- | --- | --- | --- |
+{same}
+
+Here nothing parts ways: the last model of each fixed-point run is asked the same {tested} tasks by
+boards that reconstruct and predict in fixed point, and by others that do so in float64.
 
 ## Errors and saturation
 

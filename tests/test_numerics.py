@@ -33,13 +33,16 @@ def test_a_page_of_short_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for outcome in outcomes:
         assert [at for at, _ in outcome.curve] == list(range(1, 11))
         assert outcome.curve[-1][1] < outcome.curve[0][1]
-        # The curve asks other held-out tasks of the same last model.
-        assert outcome.loss == pytest.approx(outcome.curve[-1][1], rel=0.2)
+        # The curve asks other held-out tasks, of the same last model.
+        assert outcome.end.loss == pytest.approx(outcome.curve[-1][1], rel=0.2)
     assert all(0 < outcome.largest_errors[0] < 0.1 for outcome in fixed)
     assert all(0 < outcome.largest_errors[1] < 1 for outcome in fixed)
     assert fixed[0].saturated["weights"] == 0
+    for outcome in fixed:
+        assert outcome.last == outcome.end
+        assert outcome.last_in_float64.loss == pytest.approx(outcome.last.loss, rel=0.02)
 
-    losses = [np.mean([outcome.loss for outcome in group]) for group in (fixed, real)]
+    losses = [np.mean([outcome.end.loss for outcome in group]) for group in (fixed, real)]
     text = page(outcomes, tested=2000, versions=5, minutes=1.2)
     assert f"| sine | 10 | 5 | loss | {losses[0]:.4f} | {losses[1]:.4f} | " in text
     same = [replace(outcome, engine=FLOAT) for outcome in fixed]
