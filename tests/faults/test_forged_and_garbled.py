@@ -147,7 +147,12 @@ class Stranger:
         ).pack()
 
     def samples(self, name: str) -> Message:
-        odd = ({"support": 0}, {"query": 0}, {"query": 2**32 - 1}, {"query_correct": 6})
+        odd: tuple[dict[str, Any], ...] = (
+            {"support": 0},
+            {"query": 0},
+            {"query": 2**32 - 1},
+            {"query_correct": 6},
+        )
         fields = odd[int(self._rng.integers(len(odd)))]
         update = self._update(name, round=self._fleet.version)
         return self._topics.up(name), replace(update, **fields).pack()
