@@ -6,6 +6,8 @@ import typer
 
 from aggregator.errors import AggregatorError
 from cli.demo import demo
+from cli.fleet import fleet
+from cli.model import model
 from cli.serve import serve
 from localfleet.errors import LocalFleetError
 from protocol.errors import ProtocolError
@@ -17,6 +19,8 @@ commands = typer.Typer(
 )
 commands.command()(serve)
 commands.command()(demo)
+commands.add_typer(fleet, name="fleet")
+commands.add_typer(model, name="model")
 
 
 def app() -> None:

@@ -4,7 +4,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -14,20 +14,9 @@ from aggregator.journal import Journal
 from aggregator.service import Service
 from aggregator.settings import Settings, load
 from aggregator.transport import Transport
+from cli.options import flag
 from protocol.spec import Spec
 from protocol.topics import Topics
-
-
-def _flag(name: str) -> Any:  # noqa: ANN401 - what typer wants in Annotated
-    field = Settings.model_fields[name]
-    flag = f"--{name.replace('_', '-')}"
-    default = field.get_default()  # Shown where it says something.
-    shown = (
-        f" Default: {default}."
-        if isinstance(default, str | tuple | Path | int) and not isinstance(default, bool)
-        else ""
-    )
-    return typer.Option(flag, help=f"{field.description}{shown}", show_default=False)
 
 
 def serve(  # noqa: PLR0913 - one argument a setting
@@ -35,14 +24,14 @@ def serve(  # noqa: PLR0913 - one argument a setting
     config: Annotated[
         Path | None, typer.Option("--config", help="TOML file with settings, or TMF_CONFIG.")
     ] = None,
-    spec: Annotated[Path | None, _flag("spec")] = None,
-    broker: Annotated[str | None, _flag("broker")] = None,
-    username: Annotated[str | None, _flag("username")] = None,
-    state: Annotated[Path | None, _flag("state")] = None,
-    keep_rounds: Annotated[int | None, _flag("keep_rounds")] = None,
-    keep_versions: Annotated[int | None, _flag("keep_versions")] = None,
-    exit_when_done: Annotated[bool | None, _flag("exit_when_done")] = None,
-    log_level: Annotated[str | None, _flag("log_level")] = None,
+    spec: Annotated[Path | None, flag(Settings, "spec")] = None,
+    broker: Annotated[str | None, flag(Settings, "broker")] = None,
+    username: Annotated[str | None, flag(Settings, "username")] = None,
+    state: Annotated[Path | None, flag(Settings, "state")] = None,
+    keep_rounds: Annotated[int | None, flag(Settings, "keep_rounds")] = None,
+    keep_versions: Annotated[int | None, flag(Settings, "keep_versions")] = None,
+    exit_when_done: Annotated[bool | None, flag(Settings, "exit_when_done")] = None,
+    log_level: Annotated[str | None, flag(Settings, "log_level")] = None,
 ) -> None:
     """Run a fleet's aggregator until it is stopped.
 
