@@ -18,7 +18,10 @@ array                 what
 A layer without parameters, a pool, has no array.
 """
 
+import struct
 import zipfile
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -36,6 +39,12 @@ from protocol.spec import Spec
 
 SCALE: Final = 2.0**-WEIGHT_BITS
 """A weight unit in real numbers."""
+
+_DAMAGED: Final = (
+    *(OSError, ValueError, TypeError, EOFError, RuntimeError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
+"""What numpy and zipfile raise for bytes that are no archive of arrays."""
 
 
 @dataclass(frozen=True)
@@ -103,44 +112,46 @@ class ModelFile:
             ModelFileError: it is none; says why.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return cls._from(path, arrays)
         except FileNotFoundError as error:
             raise ModelFileError(f"{path}: no such file") from error
-        except KeyError as error:
-            raise ModelFileError(
-                f"{path}: has no array {error.args[0]!r}; give a file that "
-                f"`tinymetafed model export` has written"
-            ) from error
         except ValidationError as error:
             raise ModelFileError(
                 f"{path}: its spec is none for this version ({error.errors()[0]['msg']})"
             ) from error
-        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except _DAMAGED as error:
             raise ModelFileError(f"{path}: not a model in .npz ({error})") from error
 
     @classmethod
-    def _from(cls, path: Path, arrays: Any) -> Self:  # noqa: ANN401 - what np.load returns
-        spec = Spec.model_validate_json(str(arrays["spec"]))
+    def _from(cls, path: Path, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        def array(name: str) -> NDArray[Any]:
+            if name not in arrays:
+                raise ModelFileError(
+                    f"{path}: has no array {name!r}; give a file that `tinymetafed model export` "
+                    f"has written"
+                )
+            return arrays[name]
+
+        spec = Spec.model_validate_json(str(array("spec")))
         parts = []
         for place, shape in enumerate(spec.layers):
             if not shape.parameters or shape.local:
                 continue
             name = name_of(place, shape)
-            array = arrays[name]
-            wanted = (shape.outputs, shape.row_size)
-            if array.dtype != np.int16 or array.shape != wanted:
+            part, wanted = array(name), (shape.outputs, shape.row_size)
+            if part.dtype != np.int16 or part.shape != wanted:
                 raise ModelFileError(
-                    f"{path}: {name} is {array.dtype} of shape {array.shape}; its spec asks for "
+                    f"{path}: {name} is {part.dtype} of shape {part.shape}; its spec asks for "
                     f"int16, in units of 2**-{WEIGHT_BITS}, of shape {wanted}"
                 )
-            parts.append(array.ravel())
+            parts.append(part.ravel())
         return cls(
             spec,
-            int(arrays["lineage"]),
-            int(arrays["version"]),
-            str(arrays["made"]),
-            str(arrays["origin"]),
+            int(array("lineage")),
+            int(array("version")),
+            str(array("made")),
+            str(array("origin")),
             np.concatenate(parts),
         )
 

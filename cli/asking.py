@@ -82,9 +82,10 @@ def ask(remote: Remote, command: Command, *, seconds: float, wait: bool = True) 
         raise typer.Exit(130) from None
     if answer is None:
         raise RemoteError(_unanswered(remote, command, seconds))
-    typer.echo(f"{command.command}: {answer.detail}", err=not answer.ok)
     if not answer.ok:
+        typer.echo(f"tinymetafed: {answer.detail}", err=True)
         raise typer.Exit(1)
+    typer.echo(answer.detail)
 
 
 def _waiting(command: Command, progress: bytes = b"{}") -> str:

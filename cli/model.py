@@ -92,8 +92,8 @@ def list_(
         print(json.dumps(rows, indent=2))
         return
     table = Table(title=f"fleet {lineage.fleet}, lineage {lineage.number:08x}")
-    for heading in ("version", "made (UTC)", "by", "loss", "boards", "trial", "role"):
-        table.add_column(heading, justify="right" if heading in {"version", "loss"} else "left")
+    for heading in ("version", "made (UTC)", "by", "its loss", "boards", "trial", "role"):
+        table.add_column(heading, justify="right" if heading in {"version", "its loss"} else "left")
     for version in shown:
         table.add_row(*_cells(version))
     if len(shown) < len(versions):
