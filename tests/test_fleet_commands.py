@@ -226,7 +226,7 @@ def test_a_file_for_another_fleet_is_not_sent(
         (
             TEXT.replace("outputs = 200", "outputs = 100"),
             "layer 0 is sums 1 x 1 x 3 -> 100, kernel 1, stride 1, ReLU in the file, and "
-            + "sums 1 x 1 x 3 -> 200, kernel 1, stride 1, ReLU in the fleet",
+            "sums 1 x 1 x 3 -> 200, kernel 1, stride 1, ReLU in the fleet",
         ),
         (
             TEXT.replace("layers = [", 'layers = [\n{ outputs = 3, activation = "relu" },'),
@@ -363,7 +363,7 @@ def test_who_may_not_command_is_told_so(absent_broker: Broker, operator: Operato
         (("fleet", "status", "--spec", "absent.toml"), "absent.toml: cannot be read"),
         (("model", "import", "absent.npz"), "absent.npz: no such file"),
         (("model", "rollback", "1"), "fleet: is missing"),
-        (("model", "rollback", "latest", "--fleet", "x"), "not a valid int"),
+        (("model", "rollback", "latest", "--fleet", "x"), "should be a valid integer"),
     ],
 )
 def test_a_wrong_word_is_named(operator: Operator, words: tuple[str, ...], complaint: str) -> None:
