@@ -8,7 +8,8 @@ updates are committed in groups.
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -56,13 +57,15 @@ class Database:
 
     Args:
         folder: the state folder; made if it is not there.
+        committed: told after each transaction how many seconds it took.
 
     Raises:
         JournalError: here and in every method: the file cannot be used. Says why and what to do.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, committed: Callable[[float], None]) -> None:
         self.path = folder / FILE
+        self._committed = committed
         self._lock = _lock(folder)
         try:
             with self._explained():
@@ -101,6 +104,7 @@ class Database:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        began = time.perf_counter()
         with self._explained():
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -110,6 +114,7 @@ class Database:
                 with suppress(sqlite3.Error):  # SQLite may have rolled back by itself.
                     self._db.execute("ROLLBACK")
                 raise
+        self._committed(time.perf_counter() - began)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """A fleet in its present lineage: what the journal holds of it, alive."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Self
 
 import numpy as np
@@ -60,17 +61,21 @@ class Fleet:
         self._journal.announce(announced, trial)
         self._trials[announced.round] = trial
 
-    def close(self, closed: Close, refused: Mapping[str, int], traffic: Traffic) -> RoundFacts:
+    def close(
+        self, closed: Close, refused: Mapping[str, int], traffic: Traffic, *, degraded: bool
+    ) -> RoundFacts:
         """Make the next version of what a round has gathered, and journal it.
 
         Args:
             closed: the core's decision.
             refused: messages refused meanwhile, by reason.
             traffic: knows the boards' counters.
+            degraded: whether the broker dropped messages meanwhile.
         """
         sums = self.ingest.take_sums()
         verdict = self.learning.close(sums, closed.round)
-        facts = self._facts(closed, sums, refused, verdict.value if verdict else None)
+        facts = self._facts(closed, sums, verdict.value if verdict else None)
+        facts = replace(facts, refused=dict(refused), degraded=degraded)
         boards = {board for _, board in closed.counted}
         self._journal.close_round(self.learning, facts, closed.counted, traffic.of(boards))
         oldest = self.core.round - self.spec.rounds.oldest
@@ -78,9 +83,7 @@ class Fleet:
             del self._trials[number]
         return facts
 
-    def _facts(
-        self, closed: Close, sums: Sums, refused: Mapping[str, int], verdict: str | None
-    ) -> RoundFacts:
+    def _facts(self, closed: Close, sums: Sums, verdict: str | None) -> RoundFacts:
         outputs = 1 if self.is_classifier else self.spec.layers[-1].outputs
         total = PartialSum(self.spec.global_count)
         for part in sums.values():
@@ -100,7 +103,8 @@ class Fleet:
             loss_on_trial=None if tried is None else tried / (2**LOSS_BITS * outputs),
             step=cosine_step(self.spec.rounds, closed.round),
             empty_deadlines=closed.empty_deadlines,
-            refused=dict(refused),
+            refused={},
+            degraded=False,
         )
 
     @property

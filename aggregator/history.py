@@ -36,6 +36,8 @@ class RoundFacts:
     empty_deadlines: int
     refused: dict[str, int]
     """Messages refused while it was open or waited for, by reason."""
+    degraded: bool
+    """Whether the broker said meanwhile that it had dropped messages: some may be missing."""
 
     def to_json(self) -> str:
         """As the journal keeps it."""

@@ -13,7 +13,7 @@ import json
 import secrets
 import sqlite3
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -57,13 +57,20 @@ class Journal(Database):
         folder: the state folder; made if it is not there.
         keep_rounds: whose updates are kept.
         keep_versions: of the model whose weights are kept.
+        committed: told after each transaction how many seconds it took.
 
     Raises:
         JournalError: here and in every method: the file cannot be used. Says why and what to do.
     """
 
-    def __init__(self, folder: Path, keep_rounds: int = 100, keep_versions: int = 1000) -> None:
-        super().__init__(folder)
+    def __init__(
+        self,
+        folder: Path,
+        keep_rounds: int = 100,
+        keep_versions: int = 1000,
+        committed: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        super().__init__(folder, committed)
         self._keep_rounds = keep_rounds
         self._keep_versions = keep_versions
         self._lineage = 0  # Of the table lineages; the latest opened.

@@ -1,35 +1,54 @@
-"""How boards are, by their state topics."""
+"""What boards say of themselves on their state topics."""
 
 import json
+from enum import Enum
 from typing import Final, NamedTuple
 
-AWAKE: Final = frozenset({"ready", "training"})
-"""States in which a board can be asked. In any other, known or not, it is not waited for."""
+
+class Standing(Enum):
+    """Whether a board can be asked, or why not; the values are words of the metrics."""
+
+    AWAKE = "awake"
+    """It can be asked."""
+    SLEEPING = "sleeping"
+    LOST = "lost"
+    """Its connection ended without a word: its last will says so."""
+    OTHER = "other"
+    """It says something that is unknown here, and is not waited for."""
+
+
+WORDS: Final = {
+    "ready": Standing.AWAKE,
+    "training": Standing.AWAKE,
+    "sleeping": Standing.SLEEPING,
+    "lost": Standing.LOST,
+}
+"""Of the state topic."""
 MAX_STATE_BYTES: Final = 4096
 
 
 class Presence(NamedTuple):
     """What a board's state message says."""
 
-    is_awake: bool
-    """Whether it can be asked."""
+    standing: Standing | None
+    """None where a board takes back what it said: it is forgotten."""
     battery: int | None = None
     """Its charge in percent, if it tells."""
 
 
-ASLEEP: Final = Presence(is_awake=False)
-
-
 def read_presence(payload: bytes) -> Presence:
     """Read a board's state message; no bytes make this raise."""
+    if not payload:
+        return Presence(None)
     if len(payload) > MAX_STATE_BYTES:
-        return ASLEEP
+        return Presence(Standing.OTHER)
     try:
         state = json.loads(payload)
     except (ValueError, RecursionError):
-        return ASLEEP  # Also the empty message that takes a state back.
+        return Presence(Standing.OTHER)
     if not isinstance(state, dict):
-        return ASLEEP
+        return Presence(Standing.OTHER)
     word, battery = state.get("state"), state.get("battery")
+    standing = WORDS.get(word, Standing.OTHER) if isinstance(word, str) else Standing.OTHER
     is_percent = type(battery) is int and 0 <= battery <= 100
-    return Presence(isinstance(word, str) and word in AWAKE, battery if is_percent else None)
+    return Presence(standing, battery if is_percent else None)

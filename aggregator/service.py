@@ -6,9 +6,11 @@ last before a crash, and what follows then is the same as if there had been none
 
 import logging
 import time
-from collections import Counter
+from dataclasses import asdict
 from typing import Final
 
+from aggregator import drops
+from aggregator.away import Away
 from aggregator.commands import (
     AtOnce,
     Command,
@@ -22,15 +24,15 @@ from aggregator.commands import (
 )
 from aggregator.errors import CommandError
 from aggregator.fleet import Fleet
-from aggregator.history import Traffic
 from aggregator.journal import Journal
-from aggregator.presence import read_presence
+from aggregator.metrics import Metrics
+from aggregator.presence import Standing, read_presence
 from aggregator.publisher import Publisher
+from aggregator.tally import Tally
 from aggregator.transport import Arrived, Transport
 from protocol.errors import ProtocolError
 from protocol.spec import Spec
 from protocol.topics import NAME, Topics
-from rounds.cohort import Cohort
 from rounds.core import Announce, Close, Decision, Refusal, RoundCore, State, Withdraw
 
 log = logging.getLogger(__name__)
@@ -47,21 +49,27 @@ class Service:
     Args:
         spec: the fleet's.
         journal: open; the service goes on where it ends.
-        transport: subscribed to the fleet's updates and states.
+        transport: subscribed to the fleet's updates, states and commands, and to the broker's
+            drops.
+        metrics: told what happens.
 
     Raises:
         JournalError: here and in :meth:`run`: the journal cannot be used.
     """
 
-    def __init__(self, spec: Spec, journal: Journal, transport: Transport) -> None:
+    def __init__(
+        self, spec: Spec, journal: Journal, transport: Transport, metrics: Metrics
+    ) -> None:
         self._journal = journal
         self._transport = transport
+        self._metrics = metrics
+        self._away = Away()
         self._topics = Topics(spec.fleet)
         self._now = 0.0  # Seconds during which the broker was within reach.
         self._fleet = Fleet(journal, spec)
-        self._traffic = Traffic(journal.traffic())
+        self._tally = Tally(journal.traffic())
+        self._drops = drops.DropCounter()
         self._publisher = Publisher(spec, transport)
-        self._refused_now = Counter[str]()  # Since the last round was closed.
         self._begin()
         self._has_waiting = True  # Commands, perhaps: the journal knows.
         self._stopping = False
@@ -73,14 +81,10 @@ class Service:
     def _begin(self) -> None:
         """Go on where the journal ends: after a start, and with each new plan."""
         for update in self._fleet.restored:
-            self._traffic.report(update)
-        history = self._journal.history()
-        self._last = history[-1] if history else None
-        self._accepted = sum(facts.accepted for facts in history)  # In closed rounds.
-        self._empty_deadlines = sum(facts.empty_deadlines for facts in history)
-        self._refused = Counter[str]()  # In all rounds.
-        for facts in history:
-            self._refused.update(facts.refused)
+            self._tally.traffic.report(update)
+        self._tally.begin(self._journal.history())
+        if self._tally.last is not None:
+            self._metrics.learned(self._tally.last)
         self._publisher.plan(self._fleet.spec)
         self._publish_model()
         if self._core.state is State.COLLECTING:
@@ -91,6 +95,10 @@ class Service:
     @property
     def _core(self) -> RoundCore:
         return self._fleet.core
+
+    @property
+    def _version(self) -> int:
+        return self._fleet.learning.stable.model.version
 
     @property
     def is_done(self) -> bool:
@@ -106,9 +114,10 @@ class Service:
         log.info(
             "fleet %s: version %d, %d of %d rounds are over",
             self._fleet.spec.fleet,
-            self._fleet.learning.stable.model.version,
+            self._version,
             self._core.round,
             self._fleet.spec.rounds.count,
+            extra={"event": "started", "version": self._version, "round": self._core.round},
         )
         before = time.monotonic()
         while not self._stopping:
@@ -123,6 +132,7 @@ class Service:
             self._take(arrived)
             self._decide()
             self._show()
+            self._metrics.turned(self._core, self._version, self._away, self._transport)
             if exit_when_done and self.is_done and self._transport.connected:
                 break
 
@@ -131,12 +141,12 @@ class Service:
             return
         updates: list[Arrived] = []
         commands: list[Arrived] = []
-        states: list[Arrived] = []
+        others: list[Arrived] = []
         for message in arrived:
             if message.topic == self._topics.command:
                 commands.append(message)
-            elif self._topics.board_of_state(message.topic) is not None:
-                states.append(message)
+            elif message.topic == drops.TOPIC or self._topics.board_of_state(message.topic):
+                others.append(message)
             else:
                 updates.append(message)
         # Updates before the rest: what came before a stop counts, and a board that answers and
@@ -144,33 +154,58 @@ class Service:
         self._take_updates(updates)
         for message in commands:
             self._obey(message.payload)
-        for message in states:
-            self._see(message)
-        self._transport.acknowledge(commands + states)
+        for message in others:
+            if message.topic == drops.TOPIC:
+                self._hear_of_drops(message.payload)
+            else:
+                self._see(message)
+        self._transport.acknowledge(commands + others)
         self._has_news = True
 
     def _take_updates(self, updates: list[Arrived]) -> None:
         taken = self._fleet.ingest.take(updates)
         self._transport.acknowledge(updates)
+        traffic = self._tally.traffic
+        up, down = traffic.up, traffic.down
         for update in taken.accepted:
-            self._traffic.report(update)
+            traffic.report(update)
         for round_, boards in taken.receipts.items():
             self._publisher.receipts(round_, boards)
         for refused in taken.refused:
-            self._refused_now[refused.reason.value] += 1
+            self._tally.refused_now[refused.reason.value] += 1
             self._publisher.refused(refused, self._now)
             if refused.reason is Refusal.STALE and refused.board is not None:
                 self._core.board_awake(refused.board)  # It is slow, not gone.
+                self._away.answered((refused.board,))
+        self._away.answered(update.board for update in taken.accepted)
+        lag = time.monotonic() - self._transport.read_at
+        self._metrics.taken(taken, traffic.up - up, traffic.down - down, lag)
 
     def _see(self, message: Arrived) -> None:
         board = self._topics.board_of_state(message.topic)
         if board is None or NAME.fullmatch(board) is None:
             return
         presence = read_presence(message.payload)
-        if presence.is_awake:
+        self._away.heard(board, presence.standing)
+        if presence.standing is Standing.AWAKE:
             self._core.board_awake(board, presence.battery)
         else:
             self._core.board_lost(board)
+
+    def _hear_of_drops(self, payload: bytes) -> None:
+        dropped = self._drops.moved(payload)
+        self._metrics.broker_dropped(dropped)
+        if not dropped or self._core.state is not State.COLLECTING:
+            return
+        if not self._tally.dropped_now:
+            log.warning(
+                "round %d: the broker dropped %d messages, updates may be among them: compare its "
+                "max_queued_messages and max_queued_bytes with broker/mosquitto.conf",
+                self._core.round + 1,
+                dropped,
+                extra={"event": "dropped", "round": self._core.round, "dropped": dropped},
+            )
+        self._tally.dropped_now += dropped
 
     # --- What an operator says -------------------------------------------------------------------
 
@@ -252,10 +287,17 @@ class Service:
         self._fleet.announce(announced)
         self._publish_round()
         if announced.empty_deadlines:
+            self._metrics.nobody_answered()
             log.warning(
                 "round %d: nobody answered in time; announced again, now to %d boards",
-                announced.round,
+                announced.round + 1,
                 len(announced.asked),
+                extra={
+                    "event": "announced_again",
+                    "round": announced.round,
+                    "asked": len(announced.asked),
+                    "empty_deadlines": announced.empty_deadlines,
+                },
             )
 
     def _publish_round(self) -> None:
@@ -270,25 +312,26 @@ class Service:
         self._publisher.trial(learning.trial.model if learning.trial else None)
 
     def _close(self, closed: Close) -> None:
-        facts = self._fleet.close(closed, self._refused_now, self._traffic)
-        self._last = facts
-        self._accepted += facts.accepted
-        self._empty_deadlines += facts.empty_deadlines
-        self._refused.update(self._refused_now)
-        self._refused_now.clear()
+        tally = self._tally
+        facts = self._fleet.close(
+            closed, tally.refused_now, tally.traffic, degraded=tally.dropped_now > 0
+        )
+        self._tally.closed(facts)
+        self._metrics.round_closed(facts)
         self._publish_model()
         self._progress_at = self._now  # Shown at every close.
         log.info(
-            "round %d of %d: %d of %d boards in %.1f s, loss %.4g",
+            "round %d of %d: %d of %d boards in %.1f s, loss %.4g%s%s",
             closed.round + 1,
             self._fleet.spec.rounds.count,
             facts.accepted,
             facts.asked,
             facts.seconds,
             facts.loss,
+            f"; the version on trial is {facts.trial}" if facts.trial else "",
+            "".join(f", {number} {reason}" for reason, number in facts.refused.items()),
+            extra={"event": "closed", **asdict(facts)},
         )
-        if facts.trial is not None:
-            log.info("the version on trial is %s", facts.trial)
 
     def _show(self) -> None:
         """Log a change of state; publish progress, not too often."""
@@ -300,41 +343,20 @@ class Service:
         if self._has_news and self._now >= self._progress_at:
             self._progress_at = self._now + PROGRESS_SECONDS
             self._has_news = False
-            self._publisher.progress(self._progress())
+            self._publisher.progress(self._tally.progress(self._fleet))
 
     def _log_state(self) -> None:
-        core, rounds = self._core, self._fleet.spec.rounds
+        core = self._core
+        asked = len(core.cohort.asked) if core.cohort else 0
         match core.state:
             case State.GATHERING:
-                log.info("waiting for boards: %d awake of %d", len(core.awake), rounds.cohort)
+                cohort = self._fleet.spec.rounds.cohort
+                text = f"waiting for boards: {len(core.awake)} awake of {cohort}"
             case State.COLLECTING:
-                asked = len(core.cohort.asked) if core.cohort else 0
-                log.info("%d boards awake, %d asked", len(core.awake), asked)
+                text = f"{len(core.awake)} boards awake, {asked} asked"
             case State.PAUSED:
-                log.info("paused before round %d is over", core.round + 1)
+                text = f"paused before round {core.round + 1} is over"
             case State.DONE:
-                version = self._fleet.learning.stable.model.version
-                log.info("%d rounds are over; version %d stays published", core.round, version)
-
-    def _progress(self) -> dict[str, object]:
-        core, last, learning = self._core, self._last, self._fleet.learning
-        cohort = core.cohort or Cohort(0)
-        return {
-            "state": core.state.value,
-            "round": core.round,
-            "rounds": self._fleet.spec.rounds.count,
-            "lineage": f"{self._fleet.spec.lineage:08x}",
-            "version": learning.stable.model.version,
-            "trial": learning.trial.model.version if learning.trial else None,
-            "loss": last.loss if last else None,
-            "support_loss": last.support_loss if last else None,
-            "accuracy": last.accuracy if last else None,
-            "accepted": self._accepted + len(core.counted),
-            "refused": dict(self._refused + self._refused_now),
-            "bytes_up": self._traffic.up,
-            "bytes_down": self._traffic.down,
-            "awake": len(core.awake),
-            "asked": len(cohort.asked),
-            "answered": len(cohort.answered),
-            "empty_deadlines": self._empty_deadlines + cohort.empty_deadlines,
-        }
+                text = f"{core.round} rounds are over; version {self._version} stays published"
+        facts = {"event": core.state.value, "round": core.round, "awake": len(core.awake)}
+        log.info(text, extra={**facts, "asked": asked})

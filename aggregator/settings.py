@@ -27,7 +27,7 @@ MQTT_PORT: Final = 1883
 
 
 class Address(NamedTuple):
-    """Where a broker listens."""
+    """Where somebody listens."""
 
     host: str
     port: int
@@ -57,6 +57,25 @@ def parse_address(text: object) -> Address:
     if not url.hostname or url.path.strip("/") or url.query or url.fragment or port == 0:
         raise ValueError(f"{given!r} is no address of a broker; {wanted}")
     return Address(url.hostname, port or MQTT_PORT)
+
+
+def parse_listener(text: object) -> Address | None:
+    """Read ``host:port``; None stays None.
+
+    Raises:
+        ValueError: it is no address.
+    """
+    if text is None:
+        return None
+    given = str(text)
+    try:
+        url = urlsplit(f"//{given}")
+        host, port = url.hostname, url.port
+    except ValueError as error:
+        raise ValueError(f"{given!r} cannot be read ({error}); give HOST:PORT") from error
+    if not (host and port) or given.lower() != str(Address(host, port)):
+        raise ValueError(f"{given!r} is no address to listen on; give HOST:PORT")
+    return Address(host, port)
 
 
 class Connection(BaseSettings):
@@ -107,6 +126,13 @@ class Settings(Connection):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level of what is logged on stderr."
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Logs for people, text, or for machines, json."
+    )
+    metrics: Annotated[Address | None, NoDecode, BeforeValidator(parse_listener)] = Field(
+        default=None,
+        description="Where /metrics, /health and /ready are served: HOST:PORT. Without, nowhere.",
     )
 
 

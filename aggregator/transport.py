@@ -9,14 +9,15 @@ import logging
 import select
 import socket
 import time
-from dataclasses import dataclass
 from typing import Final
 
-from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from aggregator.settings import Address
+from aggregator.wire import Wire
+from protocol.mqtt import Message
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +34,20 @@ FLUSH_SECONDS: Final = 0.5
 NO_BROKER: Final = "answers, but not as an MQTT broker does: is --broker right?"
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """A message from the broker."""
+Arrived = Message
+"""A message from the broker."""
 
-    topic: str
-    payload: bytes
-    packet: int
-    """By which it is acknowledged; 0 where that is not wanted."""
+
+class _Client(Client):
+    """paho, with a :class:`Wire` in the place of its socket."""
+
+    wire: Wire | None = None
+
+    def _create_socket(self) -> Wire:
+        sock = super()._create_socket()
+        assert isinstance(sock, socket.socket)  # noqa: S101 - also with TLS
+        self.wire = Wire(sock)
+        return self.wire
 
 
 class Transport:
@@ -65,16 +72,17 @@ class Transport:
         self.connections = 0
         """How often the broker has accepted us."""
         self.connected = False
+        self.read_at = 0.0
+        """When, on time.monotonic()'s clock, the last exchange began to read messages."""
         self._broker = broker
         self._subscriptions = subscriptions
-        self._arrived: list[Arrived] = []
         self._unconfirmed: set[int] = set()  # Packets that we sent with QoS 1.
         self._said = ""
         self._backoff = BACKOFF_FIRST
         self._next_attempt = time.monotonic()
         self._answer_by = 0.0
         self._refused = False
-        self._client = Client(
+        self._client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id,
             clean_session=False,
@@ -87,7 +95,6 @@ class Transport:
             self._client.username_pw_set(username, password)
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
-        self._client.on_message = self._on_message
         self._client.on_publish = self._on_publish
 
     def exchange(self, seconds: float) -> list[Arrived]:
@@ -105,17 +112,19 @@ class Transport:
             time.sleep(min(seconds, max(0.0, self._next_attempt - time.monotonic())))
             return []
         self._client.loop_misc()
-        while self._ready(seconds) and len(self._arrived) < GROUP:
-            self._client.loop_read()
+        arrived: list[Arrived] = []
+        while len(arrived) < GROUP and (wire := self._ready(seconds)) is not None:
+            if not arrived:
+                self.read_at = time.monotonic()
+            arrived += self._read(wire)
             seconds = 0
-        arrived, self._arrived = self._arrived, []
         return arrived
 
     def acknowledge(self, messages: list[Arrived]) -> None:
         """Tell the broker that it may forget these, which the last exchange returned."""
-        for message in messages:
-            if message.packet and self.connected:
-                self._client.ack(message.packet, 1)
+        wire = self._client.wire
+        if wire is not None and self.connected:
+            wire.acknowledge(message.packet for message in messages if message.packet)
 
     def publish(self, topic: str, payload: bytes, *, retain: bool, qos: int) -> None:
         """Send a message; without a connection it is dropped."""
@@ -127,33 +136,46 @@ class Transport:
     def close(self) -> None:
         """Say good-bye, once the broker has confirmed all or half a second has passed."""
         ends = time.monotonic() + FLUSH_SECONDS
-        while self._unconfirmed and self.connected and self._ready(max(0, ends - time.monotonic())):
-            self._client.loop_read()
+        while self._unconfirmed and self.connected:
+            wire = self._ready(max(0, ends - time.monotonic()))
+            if wire is None:
+                break
+            self._read(wire)
         self._client.on_disconnect = None
         self.connected = False
         self._client.disconnect()
 
-    def _ready(self, seconds: float) -> bool:
-        """Whether there is something to read within ``seconds``; writes when there is room."""
+    def _read(self, wire: Wire) -> list[Arrived]:
+        """Read what there is; paho handles all but the messages."""
+        arrived = wire.read()
+        while wire.wants_paho and self._client.socket() is wire:
+            self._client.loop_read()
+        return arrived
+
+    def _ready(self, seconds: float) -> Wire | None:
+        """The connection, once there is something to read; None if there is not in ``seconds``.
+
+        Writes when there is room.
+        """
         ends = time.monotonic() + seconds
-        while (sock := self._client.socket()) is not None:
-            writing = [sock] if self._client.want_write() else []
+        while (wire := self._client.wire) is not None and self._client.socket() is wire:
+            if wire.has_more:
+                return wire
+            wire.flush()
+            writing = [wire] if wire.wants_write else []
             left = max(0.0, ends - time.monotonic())
-            readable, writable, _ = select.select([sock], writing, [], left)
-            if writable:
-                self._client.loop_write()
-            if readable or not writable:
-                return bool(readable)
-        return False
+            readable, writable, _ = select.select([wire], writing, [], left)
+            if readable:
+                return wire
+            if not writable:
+                return None
+        return None
 
     def _connect(self) -> None:
         self._refused = False
         self._answer_by = time.monotonic() + ANSWER_SECONDS
         try:
             self._client.reconnect()
-            sock = self._client.socket()
-            if isinstance(sock, socket.socket):  # Else each group waits 40 ms for an ACK.
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except (OSError, UnicodeError) as error:  # A host name may even be no host name.
             self._retry_later()
             self._say(
@@ -202,14 +224,6 @@ class Transport:
             self._say(logging.WARNING, f"{self._broker} {NO_BROKER}")
         self.connected = False
         self._retry_later()
-
-    def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
-        try:
-            topic = message.topic
-        except UnicodeDecodeError:
-            topic = ""  # Belongs to nobody.
-        packet = message.mid if message.qos else 0
-        self._arrived.append(Arrived(topic, bytes(message.payload), packet))
 
     def _on_publish(
         self, _client: Client, _data: object, packet: int, _reason: ReasonCode, _more: object

@@ -14,7 +14,7 @@ def flag(settings: type[Connection], name: str) -> Any:  # noqa: ANN401 - what t
     default = field.get_default()  # Shown where it says something.
     shown = (
         f" Default: {default}."
-        if isinstance(default, str | tuple | Path | int) and not isinstance(default, bool)
+        if isinstance(default, str | tuple | Path) or type(default) is int
         else ""
     )
     return typer.Option(

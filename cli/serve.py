@@ -1,18 +1,18 @@
 """`tinymetafed serve`: run a fleet's aggregator."""
 
-import logging
 import signal
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.logging import RichHandler
 
+from aggregator import drops, logs
+from aggregator.database import FILE
 from aggregator.journal import Journal
+from aggregator.metrics import Metrics
 from aggregator.service import Service
 from aggregator.settings import Settings, load
+from aggregator.status import serving
 from aggregator.transport import Transport
 from cli.options import flag
 from protocol.spec import Spec
@@ -32,6 +32,8 @@ def serve(  # noqa: PLR0913 - one argument a setting
     keep_versions: Annotated[int | None, flag(Settings, "keep_versions")] = None,
     exit_when_done: Annotated[bool | None, flag(Settings, "exit_when_done")] = None,
     log_level: Annotated[str | None, flag(Settings, "log_level")] = None,
+    log_format: Annotated[str | None, flag(Settings, "log_format")] = None,
+    metrics: Annotated[str | None, flag(Settings, "metrics")] = None,
 ) -> None:
     """Run a fleet's aggregator until it is stopped.
 
@@ -47,11 +49,11 @@ def serve(  # noqa: PLR0913 - one argument a setting
         "keep_versions": keep_versions,
         "exit_when_done": exit_when_done,
         "log_level": log_level,
+        "log_format": log_format,
+        "metrics": metrics,
     }
     flags = {name: value for name, value in given.items() if value is not None}
-    settings = load(config, flags)
-    _log_to_stderr(settings.log_level)
-    run(settings)
+    run(load(config, flags))
 
 
 def run(settings: Settings) -> None:
@@ -60,33 +62,32 @@ def run(settings: Settings) -> None:
     Raises:
         SpecError: the spec cannot be used.
         JournalError: the journal cannot be used.
+        SettingsError: nobody can listen on the address for metrics.
     """
     spec = Spec.from_file(settings.spec)
+    logs.to_stderr(settings.log_level, settings.log_format, spec.fleet)
+    metrics = Metrics(spec)
+    with serving(settings.metrics, metrics, settings.state / FILE):
+        _run(settings, spec, metrics)
+
+
+def _run(settings: Settings, spec: Spec, metrics: Metrics) -> None:
     topics = Topics(spec.fleet)
-    journal = Journal(settings.state, settings.keep_rounds, settings.keep_versions)
+    journal = Journal(
+        settings.state, settings.keep_rounds, settings.keep_versions, metrics.committed
+    )
     transport = Transport(
         settings.broker,
         f"tmf-aggregator-{spec.fleet}",
-        [topics.all_updates, topics.all_states, topics.command],
+        [topics.all_updates, topics.all_states, topics.command, drops.TOPIC],
         settings.username,
         settings.password.get_secret_value() if settings.password else None,
     )
     try:
-        service = Service(journal.start(spec), journal, transport)
+        service = Service(journal.start(spec), journal, transport, metrics)
         for stopper in (signal.SIGTERM, signal.SIGINT):
             signal.signal(stopper, lambda *_: service.stop())
         service.run(exit_when_done=settings.exit_when_done)
     finally:
         transport.close()
         journal.close()
-
-
-def _log_to_stderr(level: str) -> None:
-    handler: logging.Handler
-    if sys.stderr.isatty():
-        handler = RichHandler(console=Console(stderr=True), show_path=False)
-        line = "%(message)s"
-    else:
-        handler = logging.StreamHandler()
-        line = "%(asctime)s %(levelname)s %(message)s"
-    logging.basicConfig(level=level.upper(), handlers=[handler], format=line)

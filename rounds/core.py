@@ -31,6 +31,11 @@ MOST_AWAKE: Final = 100_000
 """Boards that are kept in mind; made-up names must not fill the memory."""
 
 
+PATIENCE: Final = 2
+"""Deadlines in a row after which a board is not waited for, until something is heard of it again;
+if a round asks it and it answers in time, that counts."""
+
+
 class State(Enum):
     """What a fleet is doing; the values are words of the progress topic."""
 
@@ -56,8 +61,11 @@ class Event(Enum):
     LAST = auto()
     """As ANSWERED, in the last round."""
     PAUSE = auto()
+    """An operator wants no round to be open."""
     RESUME = auto()
+    """An operator wants the rounds that are left."""
     STOP = auto()
+    """An operator wants no further round."""
 
 
 TRANSITIONS: Final[Mapping[State, Mapping[Event, State]]] = {
@@ -189,6 +197,7 @@ class RoundCore:
         self._rules = rules
         self._cohorts: dict[int, Cohort] = {}  # Of the open round, and of those that may be late.
         self._waiting: dict[str, int] = {}  # Boards at work, and for which round.
+        self._missed: dict[str, int] = {}  # Deadlines in a row that a board has let pass.
         self._gathered_at: float | None = None  # At the latest; None while nobody is awake.
         self._announced_at = now  # First.
         self._ends_at = inf
@@ -219,6 +228,7 @@ class RoundCore:
         if len(self.awake) >= MOST_AWAKE and board not in self.awake:
             return
         self.awake.add(board)
+        self._missed.pop(board, None)
         if battery is not None:
             self.known.battery[board] = battery
         cohort = self.cohort
@@ -231,6 +241,7 @@ class RoundCore:
         """A board sleeps or is gone: it is not waited for. Should it still answer, that counts."""
         self.awake.discard(board)
         self._waiting.pop(board, None)
+        self._missed.pop(board, None)
 
     def verdict(
         self, round_: int, board: str, digest: bytes, first: bytes | None = None
@@ -323,7 +334,7 @@ class RoundCore:
             case Event.ENOUGH:
                 yield self._announce(now)
             case Event.UNANSWERED:
-                self._forget_the_silent(now)
+                self._note_the_silent(now)
                 self._gathered_at = -inf  # The fleet has gathered already.
                 if self.cohort is not None:
                     self.cohort.empty_deadlines += 1
@@ -335,7 +346,7 @@ class RoundCore:
             yield Withdraw()
 
     def _close(self, now: float) -> Close:
-        self._forget_the_silent(now)
+        self._note_the_silent(now)
         cohort = self.cohort or Cohort(0)  # Late updates may fill a round that is not announced.
         closed = Close(
             round=self.round,
@@ -352,21 +363,24 @@ class RoundCore:
         self._waiting = {board: n for board, n in self._waiting.items() if n >= oldest}
         return closed
 
-    def _forget_the_silent(self, now: float) -> None:
-        """Whoever let its last deadline pass is asleep, until something is heard of it again."""
+    def _note_the_silent(self, now: float) -> None:
+        """Whoever let its last deadline pass is no longer waited for in this round."""
         if now < self._ends_at:
             return
         last = self.round - self._rules.oldest
         for board in [board for board, round_ in self._waiting.items() if round_ <= last]:
-            self.board_lost(board)
+            del self._waiting[board]
+            self._missed[board] = self._missed.get(board, 0) + 1
 
     def _announce(self, now: float) -> Announce:
         rules, before = self._rules, self.cohort
         if not rules.oldest:
             self._waiting.clear()  # Nobody goes on with a round that is over.
+        # A board that died without a word must not cost each round its deadline.
+        silent = {board for board, times in self._missed.items() if times >= PATIENCE}
         free = self.awake - self._waiting.keys()
         size = rules.asking - len(self._waiting)
-        cohort = pick(rules.choose, free, self.round, size, self.known)
+        cohort = pick(rules.choose, free - silent, self.round, size, self.known)
         if before is None:
             self._announced_at = now
         else:
@@ -374,7 +388,7 @@ class RoundCore:
         self._cohorts[self.round] = cohort
         present = {board for board in self.awake if cohort.asks(board, self.round)}
         cohort.asked |= present
-        at_work = present - cohort.answered.keys() - self._waiting.keys()
+        at_work = present - cohort.answered.keys() - self._waiting.keys() - silent
         self._waiting.update(dict.fromkeys(at_work, self.round))
         self._ends_at = now + rules.deadline
         return Announce(

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -100,8 +101,8 @@ class Fleet:
     def versions(self) -> list[bytes]:
         """The published model after each round."""
         with self._journal() as db:
-            rows = db.execute("SELECT published FROM models WHERE version > 0 ORDER BY version")
-            return [published for (published,) in rows]
+            rows = db.execute("SELECT published FROM versions WHERE version > 0 ORDER BY version")
+            return [zlib.decompress(published) for (published,) in rows]
 
     def payload(self, round_: int, board: str) -> bytes:
         with self._journal() as db:

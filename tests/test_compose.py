@@ -17,7 +17,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from aggregator.settings import PREFIX, Settings, load
-from localfleet.processes import PROJECT
+from localfleet.processes import PROJECT, free_port
 from protocol.spec import Spec
 
 COMPOSE = PROJECT / "docker-compose.yml"
@@ -96,6 +96,12 @@ def test_the_aggregators_environment_is_made_of_settings(
     assert aggregator["depends_on"] == {settings.broker.host: {"condition": "service_healthy"}}
     assert str(settings.state) in mounts(aggregator)
     Spec.from_file(PROJECT / mounts(aggregator)[str(settings.spec)])
+    # Metrics are asked for where they are served, from the machine itself only.
+    assert settings.metrics is not None
+    assert settings.metrics.host == "0.0.0.0"
+    port = settings.metrics.port
+    assert aggregator["ports"] == [f"127.0.0.1:{port}:{port}"]
+    assert f"http://127.0.0.1:{port}/health" in aggregator["healthcheck"]["test"][-1]
 
 
 # --- The image
@@ -179,11 +185,19 @@ def test_what_the_image_installs_runs_the_aggregator(
         "TMF_BROKER": "mqtt://127.0.0.1:1",  # Nobody is there: it says so and waits.
         "TMF_SPEC": str(PROJECT / spec),
         "TMF_STATE": str(tmp_path / "state"),
+        "TMF_METRICS": f"127.0.0.1:{(port := free_port())}",
     }
+    kind, *check = aggregator["healthcheck"]["test"]
+    assert kind == "CMD"
+    check[-1] = re.sub(r"127\.0\.0\.1:\d+", f"127.0.0.1:{port}", check[-1])
     with subprocess.Popen([entry, "serve"], env=environment, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
-        said = process.stderr.readline() + process.stderr.readline()
+        said = b"".join(process.stderr.readline() for _ in range(3))
+        assert subprocess.run(check, env=environment, check=False, timeout=SECONDS).returncode == 0
         process.send_signal(signal.SIGTERM)  # As `docker compose stop` does.
         assert process.wait(SECONDS) == 0
     assert b"fleet demo: version 0" in said
     assert b"no broker at 127.0.0.1:1" in said
+    assert f"metrics at http://127.0.0.1:{port}/metrics".encode() in said
+    quiet = subprocess.DEVNULL  # It can fail: nobody answers any more.
+    assert subprocess.run(check, env=environment, stderr=quiet, check=False).returncode == 1

@@ -225,8 +225,7 @@ def test_a_file_for_another_fleet_is_not_sent(
     for text, complaint in (
         (
             TEXT.replace("outputs = 200", "outputs = 100"),
-            "layer 0 is sums 1 x 1 x 3 -> 100, kernel 1, stride 1, ReLU in the file, and "
-            "sums 1 x 1 x 3 -> 200, kernel 1, stride 1, ReLU in the fleet",
+            "-> 100, kernel 1, stride 1, ReLU in the file, and sums 1 x 1 x 3 -> 200, kernel 1",
         ),
         (
             TEXT.replace("layers = [", 'layers = [\n{ outputs = 3, activation = "relu" },'),

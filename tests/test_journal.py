@@ -31,7 +31,9 @@ from rounds.sums import PartialSum
 PROJECT = Path(__file__).resolve().parent.parent
 SPEC_FILE = PROJECT / "specs" / "sine.toml"
 SPEC = Spec.from_file(SPEC_FILE)
-FACTS = RoundFacts(0, 0.5, 1.5, 0.75, 2, 0, 3, 0.25, None, None, 3.0, 1, {"stale": 4})
+FACTS = RoundFacts(
+    0, 0.5, 1.5, 0.75, 2, 0, 3, 0.25, None, None, 3.0, 1, {"stale": 4}, degraded=False
+)
 
 
 @pytest.fixture

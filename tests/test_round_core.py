@@ -1,5 +1,6 @@
 """A round's life, told by events: when it opens, whom it asks, when it closes. It never hangs."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ def announced(round_: int, boards: str, empty_deadlines: int = 0) -> Announce:
     return Announce(round_, EVERYONE, b"", frozenset(boards), empty_deadlines)
 
 
-def closed(round_: int, asked: int, boards: str, empty: int, seconds: float) -> Close:
+def closed(round_: int, asked: int, boards: Iterable[str], empty: int, seconds: float) -> Close:
     """The round closes with updates that are all its own."""
     counted = frozenset(Counted(round_, board) for board in boards)
     return Close(round_, asked, counted, empty, seconds)
@@ -193,32 +194,47 @@ def test_the_last_round_ends_the_fleet() -> None:
 # --- Nobody answers
 
 
-def test_who_lets_a_deadline_pass_is_asleep_and_others_are_asked_on_top() -> None:
+def test_an_unanswered_round_is_announced_again_to_those_who_are_there() -> None:
     core = RoundCore(rounds(cohort=2))
     awake(core, *BOARDS)
     order = by_ticket()
     core.tick(0)
     assert asked(core) == set(order[:2])
-    (again,) = core.tick(30)
-    assert isinstance(again, Announce)
-    assert (again.round, again.asked, again.empty_deadlines) == (0, frozenset(order[:4]), 1)
-    assert core.awake == set(order[2:])
-    (again,) = core.tick(60)
-    assert isinstance(again, Announce)
-    assert (again.limit, again.asked) == (EVERYONE, frozenset(BOARDS))
+    for now, times in ((30, 1), (60, 2)):
+        (again,) = core.tick(now)
+        assert isinstance(again, Announce)
+        assert (again.round, again.empty_deadlines) == (0, times)
+    # The first two have been silent twice: others are asked on top.
+    assert asked(core) == set(order[:4])
 
 
-def test_a_board_that_died_without_a_word_costs_one_deadline_and_not_one_a_round() -> None:
+def test_a_board_that_died_without_a_word_costs_two_deadlines_and_not_one_a_round() -> None:
     core = RoundCore(rounds(cohort=2))
     awake(core, "a", "ghost")
     core.tick(0)
+    for round_, now in enumerate((30, 60)):
+        answer(core, "a")
+        assert core.tick(now)[0] == closed(round_, 2, "a", 0, 30.0)
     answer(core, "a")
-    assert core.tick(30)[0] == closed(0, 2, "a", 0, 30.0)
-    answer(core, "a")
-    assert core.tick(31)[0] == closed(1, 1, "a", 0, 1.0)
+    assert core.tick(61)[0] == closed(2, 2, "a", 0, 1.0)
     core.board_awake("ghost")  # It is back.
     answer(core, "a")
-    assert core.tick(32) == []
+    assert core.tick(62) == []
+
+
+def test_a_silent_board_that_answers_in_time_counts_and_is_waited_for_again() -> None:
+    core = RoundCore(rounds(cohort=2))
+    awake(core, "a", "quiet")
+    core.tick(0)
+    for now in (30, 60):
+        answer(core, "a")
+        core.tick(now)
+    answer(core, "quiet")
+    assert core.tick(61) == []  # For a.
+    answer(core, "a")
+    assert core.tick(62)[0] == closed(2, 2, ["a", "quiet"], 0, 2.0)
+    answer(core, "a")
+    assert core.tick(63) == []
 
 
 def test_whoever_was_asked_stays_asked_when_it_is_announced_again() -> None:
@@ -236,6 +252,7 @@ def test_without_anybody_awake_it_waits_and_what_comes_late_still_counts() -> No
     core = RoundCore(rounds(cohort=1))
     core.board_awake("a")
     core.tick(0)
+    core.board_lost("a")
     assert core.tick(30) == []
     assert core.state is State.GATHERING
     answer(core, "a")

@@ -77,6 +77,20 @@ def test_wrong_addresses(text: str, reason: str) -> None:
         load(None, {"spec": "a.toml", "broker": text})
 
 
+@pytest.mark.parametrize("text", ["127.0.0.1:9464", "0.0.0.0:1", "[::1]:9464", "Localhost:9464"])
+def test_where_metrics_are_served(text: str) -> None:
+    metrics = load(None, {"spec": "a.toml", "metrics": text}).metrics
+    assert str(metrics) == text.lower()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "9464", ":9464", "host", "host:0", "host:70000", "http://host:1", "a@b:1", "a:1/b"]
+)
+def test_where_metrics_cannot_be_served(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"metrics: .*give HOST:PORT .*--metrics, TMF_METRICS"):
+        load(None, {"spec": "a.toml", "metrics": text})
+
+
 def test_each_wrong_setting_has_its_line(tmp_path: Path) -> None:
     config = tmp_path / "aggregator.toml"
     config.write_text('brokr = "host"\nlog_level = "loud"\n')

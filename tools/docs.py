@@ -20,8 +20,20 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from aggregator.metrics import Metrics
 from protocol import fixed, messages, sparse
-from protocol.spec import Conv, Dense, Depthwise, Inputs, Model, Pool, Rounds, Spec, Training
+from protocol.spec import (
+    Canary,
+    Conv,
+    Dense,
+    Depthwise,
+    Inputs,
+    Model,
+    Pool,
+    Rounds,
+    Spec,
+    Training,
+)
 from rounds.core import TRANSITIONS
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -183,6 +195,30 @@ def formats() -> str:
     return table(["quantity", "one unit", "saturates at plus or minus"], cells)
 
 
+# --- The service ------------------------------------------------------------------------------
+
+
+def metrics() -> str:
+    """What aggregator/metrics.py registers of its own; a histogram's ``le`` goes without saying."""
+    registry = Metrics(Spec.from_file(PROJECT / "specs" / "sine.toml")).registry
+    rows = []
+    for metric in registry.collect():
+        labels: dict[str, list[str]] = {}
+        for sample in metric.samples:
+            for label, value in sample.labels.items():
+                if label != "le" and value not in labels.setdefault(label, []):
+                    labels[label].append(value)
+        if metric.name.startswith("tmf_"):
+            name = metric.name + {"counter": "_total", "info": "_info"}.get(metric.type, "")
+            kind = {"info": "gauge"}.get(metric.type, metric.type)
+            told = "; ".join(
+                f"{label}: {', '.join(values)}" if metric.type != "info" else label
+                for label, values in labels.items()
+            )
+            rows.append([f"`{name}`", kind, told, metric.documentation])
+    return table(["metric", "type", "labels", "what"], rows)
+
+
 # --- On the wire ------------------------------------------------------------------------------
 
 
@@ -297,8 +333,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "spec-layer": layers,
     "spec-training": lambda: keys_of(Training),
     "spec-rounds": lambda: keys_of(Rounds),
+    "spec-canary": lambda: keys_of(Canary),
     "board-settings": board_settings,
     "formats": formats,
+    "metrics": metrics,
     "topics": topics,
     "messages": all_messages,
     "update": example_update,

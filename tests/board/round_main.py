@@ -58,5 +58,12 @@ def idle():
     time.sleep_ms(5)
 
 
+def battery():
+    level = read("battery")
+    if level is not None:
+        print("battery", level)
+    return level
+
+
 client = Talking("config.json")
-client.run(samples, idle, lambda: read("battery"))
+client.run(samples, idle, battery)

@@ -1,0 +1,28 @@
+"""How many boards are away, and why. Those that are awake, the round core knows."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from aggregator.presence import Standing
+
+
+class Away:
+    """Counts boards by what they last said of themselves."""
+
+    def __init__(self) -> None:
+        self.count = Counter[Standing]()
+        """Boards by standing, but for those that are awake."""
+        self._boards: dict[str, Standing] = {}
+
+    def heard(self, board: str, now: Standing | None) -> None:
+        """A board says how it is; None: it takes back what it said, and counts nowhere."""
+        self.answered((board,))
+        if now is not None and now is not Standing.AWAKE:
+            self._boards[board] = now
+            self.count[now] += 1
+
+    def answered(self, boards: Iterable[str]) -> None:
+        """These boards sent updates: they are awake, whatever they said."""
+        for board in boards:
+            if (before := self._boards.pop(board, None)) is not None:
+                self.count[before] -= 1

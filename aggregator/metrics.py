@@ -1,0 +1,187 @@
+"""What Prometheus is told. Methods are named after what happened; the service calls them.
+
+Names follow https://prometheus.io/docs/practices/naming/: base units, ``_total`` for counters. No
+label names a board: a fleet of thousands would make as many time series. Counters start at zero
+with the process, as Prometheus expects. Calls are made once for a group of messages or a turn of
+the loop, never for a single message, so that they cost nothing where it matters.
+"""
+
+import platform
+import time
+from collections import Counter as Tally
+from math import nan
+from typing import Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+)
+
+from aggregator import __version__
+from aggregator.away import Away
+from aggregator.history import RoundFacts
+from aggregator.ingest import Taken
+from aggregator.presence import Standing
+from aggregator.transport import Transport
+from protocol.spec import Spec
+from rounds.cohort import Cohort
+from rounds.core import Refusal, RoundCore, State
+
+ROUND_BUCKETS: Final = (0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 600, 1800, 3600, 6 * 3600, 24 * 3600)
+COMMIT_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 2.5, 5)
+LAG_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+ACCEPTED: Final = "accepted"
+
+
+class Metrics:
+    """One aggregator's metrics, in a registry of their own.
+
+    Written by the service's thread, read by the one that answers scrapes.
+
+    Args:
+        spec: the fleet's.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        registry = self.registry = CollectorRegistry()
+        self.turned_at = time.monotonic()
+        """When the loop last turned; until then, when it was made."""
+        self.connected = False
+        """Whether the broker was within reach at that time."""
+
+        def counter(name: str, about: str, *labels: str) -> Counter:
+            return Counter(name, about, labels, registry=registry)
+
+        def gauge(name: str, about: str, *labels: str) -> Gauge:
+            return Gauge(name, about, labels, registry=registry)
+
+        def histogram(name: str, about: str, buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(name, about, registry=registry, buckets=buckets)
+
+        ProcessCollector(registry=registry)
+        build = Info("tmf_build", "The aggregator's version and its Python's.", registry=registry)
+        build.info({"version": __version__, "python": platform.python_version()})
+        fleet = Info("tmf_fleet", "The fleet and its model's lineage.", registry=registry)
+        fleet.info({"fleet": spec.fleet, "lineage": f"{spec.lineage:08x}"})
+
+        results = [ACCEPTED, *(refusal.value for refusal in Refusal)]
+        updates = counter(
+            "tmf_updates_total", "Updates that came in: accepted, or why not.", "result"
+        )
+        self._updates = {result: updates.labels(result) for result in results}
+        traffic = counter(
+            "tmf_board_bytes_total", "Bytes that boards say they sent and received.", "direction"
+        )
+        self._up, self._down = traffic.labels("up"), traffic.labels("down")
+        self._lag = histogram(
+            "tmf_ingest_lag_seconds",
+            "From reading a group's first message off the socket until its receipts are sent.",
+            LAG_BUCKETS,
+        )
+        self._commits = histogram(
+            "tmf_journal_commit_seconds",
+            "A transaction of the journal, until it is on the disk.",
+            COMMIT_BUCKETS,
+        )
+
+        state = gauge("tmf_state", "What the fleet is doing: 1 for one state, else 0.", "state")
+        self._states = {each: state.labels(each.value) for each in State}
+        self._round = gauge("tmf_round", "Rounds that are over.")
+        self._version = gauge("tmf_model_version", "The published model's version.")
+        boards = gauge("tmf_boards", "Boards by what they last said of themselves.", "state")
+        self._boards = {standing: boards.labels(standing.value) for standing in Standing}
+        self._asked = gauge("tmf_round_asked_boards", "Boards asked in the open round.")
+        self._answered = gauge(
+            "tmf_round_answered_boards", "Boards whose updates are in the open round."
+        )
+
+        self._rounds = histogram(
+            "tmf_round_duration_seconds",
+            "Closed rounds, from announcement to close, while the broker was within reach.",
+            ROUND_BUCKETS,
+        )
+        self._degraded = counter(
+            "tmf_rounds_degraded_total", "Closed rounds during which the broker dropped messages."
+        )
+        self._empty = counter(
+            "tmf_round_empty_deadlines_total", "Deadlines that passed without any update."
+        )
+        self._loss = gauge("tmf_query_loss", "Query loss of the last closed round.")
+        self._support_loss = gauge("tmf_support_loss", "Support loss of the last closed round.")
+        self._accuracy = gauge(
+            "tmf_query_accuracy_ratio", "Share of classes told right in the last closed round."
+        )
+        for learned in (self._loss, self._support_loss, self._accuracy):
+            learned.set(nan)  # Zero would be a perfect loss.
+
+        self._connected = gauge("tmf_broker_connected", "1 while the broker is within reach.")
+        self._connections = counter(
+            "tmf_broker_connections_total", "How often the broker has accepted us."
+        )
+        self._connections_before = 0
+        self._dropped = counter(
+            "tmf_broker_dropped_messages_total", "Messages that the broker says it has dropped."
+        )
+
+    def turned(self, core: RoundCore, version: int, away: Away, transport: Transport) -> None:
+        """The service's loop has turned, and this is how things stand."""
+        self.turned_at = time.monotonic()
+        self.connected = transport.connected
+        self._connected.set(transport.connected)
+        self._connections.inc(transport.connections - self._connections_before)
+        self._connections_before = transport.connections
+        for state, value in self._states.items():
+            value.set(state is core.state)
+        self._round.set(core.round)
+        self._version.set(version)
+        cohort = core.cohort or Cohort(0)
+        self._asked.set(len(cohort.asked))
+        self._answered.set(len(cohort.answered))
+        for standing, boards in self._boards.items():
+            awake = standing is Standing.AWAKE
+            boards.set(len(core.awake) if awake else away.count[standing])
+
+    def taken(self, taken: Taken, up: int, down: int, seconds: float) -> None:
+        """A group of updates is dealt with.
+
+        Args:
+            taken: what came of them.
+            up: bytes that their boards have sent since their updates before.
+            down: bytes that these have received since.
+            seconds: from reading its first message until its receipts were sent.
+        """
+        self._updates[ACCEPTED].inc(len(taken.accepted))
+        for reason, number in Tally(refused.reason for refused in taken.refused).items():
+            self._updates[reason.value].inc(number)
+        self._up.inc(up)
+        self._down.inc(down)
+        if taken.receipts:
+            self._lag.observe(seconds)
+
+    def committed(self, seconds: float) -> None:
+        """The journal has committed a transaction, which took so long."""
+        self._commits.observe(seconds)
+
+    def nobody_answered(self) -> None:
+        """A deadline has passed without an update."""
+        self._empty.inc()
+
+    def round_closed(self, facts: RoundFacts) -> None:
+        """A round is closed."""
+        self._rounds.observe(facts.seconds)
+        self._degraded.inc(facts.degraded)
+        self.learned(facts)
+
+    def learned(self, facts: RoundFacts) -> None:
+        """What the last closed round says of the model, also after a restart."""
+        self._loss.set(facts.loss)
+        self._support_loss.set(facts.support_loss)
+        self._accuracy.set(nan if facts.accuracy is None else facts.accuracy)
+
+    def broker_dropped(self, messages: int) -> None:
+        """The broker's own counter has moved by so many messages."""
+        self._dropped.inc(messages)
