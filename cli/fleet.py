@@ -122,6 +122,7 @@ def _rows(progress: dict[str, Any]) -> list[tuple[str, str]]:
         ("bytes up", f"{progress['bytes_up']:,}"),
         ("bytes down", f"{progress['bytes_down']:,}"),
         ("deadlines without an answer", f"{progress['empty_deadlines']}"),
+        ("rounds with drops", f"{progress['degraded_rounds']}"),
     ]
 
 

@@ -92,8 +92,8 @@ def list_(
         print(json.dumps(rows, indent=2))
         return
     table = Table(title=f"fleet {lineage.fleet}, lineage {lineage.number:08x}")
-    for heading in ("version", "made (UTC)", "by", "its loss", "boards", "trial", "role"):
-        table.add_column(heading, justify="right" if heading in {"version", "its loss"} else "left")
+    for heading in ("version", "made (UTC)", "by", "round's loss", "boards", "role"):
+        table.add_column(heading, justify="right" if heading == "version" else "left")
     for version in shown:
         table.add_row(*_cells(version))
     if len(shown) < len(versions):
@@ -112,7 +112,6 @@ def _cells(version: StoredVersion) -> tuple[str, ...]:
         version.origin,
         _NONE if facts is None else f"{facts.loss:.4g}",
         _NONE if facts is None else f"{facts.accepted} of {facts.asked}",
-        _NONE if facts is None or facts.trial is None else facts.trial,
         version.role if version.kept else f"{version.role}, not kept",
     )
 
