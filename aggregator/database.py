@@ -14,9 +14,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from aggregator.errors import JournalError
+from aggregator.errors import JournalError, JournalStuckError
 
 FILE: Final = "journal.db"
+LOCKED_SECONDS: Final = 1.0
+"""How long a call waits for another process to let go of the file."""
 APPLICATION: Final = 0x544D466A  # "TMFj": marks the file as one of ours.
 SCHEMA_NUMBER: Final = 2
 SCHEMA: Final = """
@@ -69,7 +71,7 @@ class Database:
         self._lock = _lock(folder)
         try:
             with self._explained():
-                self._db = sqlite3.connect(self.path, isolation_level=None)
+                self._db = sqlite3.connect(self.path, timeout=LOCKED_SECONDS, isolation_level=None)
                 try:
                     self._prepare()
                 except BaseException:
@@ -132,7 +134,9 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:  # The disk is full, the folder read-only, ...
-        raise JournalError(
+        # SQLite's plain error means that tables are missing: that does not pass.
+        lasts = error.sqlite_errorcode == sqlite3.SQLITE_ERROR
+        raise (JournalError if lasts else JournalStuckError)(
             f"{path}: cannot be used ({error}); check the disk and the folder's rights"
         ) from error
     except (sqlite3.Error, ValueError, TypeError) as error:

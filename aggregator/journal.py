@@ -15,13 +15,14 @@ import sqlite3
 import zlib
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
-from typing import NamedTuple
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
 from aggregator.database import Database
-from aggregator.errors import JournalError
+from aggregator.errors import JournalError, JournalStuckError
 from aggregator.history import Counters, RoundFacts
 from protocol.spec import Spec
 from rounds.cohort import Cohort, Known
@@ -50,6 +51,38 @@ class Late(NamedTuple):
     """By round: who tried out which version."""
 
 
+def _give_up(error: JournalStuckError) -> None:
+    raise error
+
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def _persistent(
+    write: Callable[Concatenate["Journal", Arguments], Result],
+) -> Callable[Concatenate["Journal", Arguments], Result]:
+    """A write that is tried until it is done, or :attr:`Journal.when_stuck` gives up."""
+
+    @wraps(write)
+    def persistently(
+        self: "Journal", /, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Result:
+        is_stuck = False
+        while True:
+            try:
+                result = write(self, *args, **kwargs)
+            except JournalStuckError as error:
+                self.when_stuck(error)
+                is_stuck = True
+            else:
+                if is_stuck:
+                    self.when_freed()
+                return result
+
+    return persistently
+
+
 class Journal(Database):
     """The journal of one fleet, open for one aggregator.
 
@@ -61,6 +94,7 @@ class Journal(Database):
 
     Raises:
         JournalError: here and in every method: the file cannot be used. Says why and what to do.
+            A :class:`JournalStuckError` where a later try may succeed.
     """
 
     def __init__(
@@ -71,6 +105,10 @@ class Journal(Database):
         committed: Callable[[float], None] = lambda _: None,
     ) -> None:
         super().__init__(folder, committed)
+        self.when_stuck: Callable[[JournalStuckError], None] = _give_up
+        """Told when a write cannot be done for now; it is tried again unless this raises."""
+        self.when_freed: Callable[[], None] = lambda: None
+        """Told when it could be done after all."""
         self._keep_rounds = keep_rounds
         self._keep_versions = keep_versions
         self._lineage = 0  # Of the table lineages; the latest opened.
@@ -100,6 +138,7 @@ class Journal(Database):
                     return self._plan().in_life(life)
         return self.adopt(spec, from_file=True)
 
+    @_persistent
     def adopt(self, spec: Spec, *, from_file: bool = False) -> Spec:
         """Put a spec in force; it, in the life of its lineage.
 
@@ -240,12 +279,14 @@ class Journal(Database):
 
     # --- Writing: each call is one transaction ---------------------------------------------------
 
+    @_persistent
     def append(self, entries: Iterable[Entry]) -> None:
         """Commit a group of updates; on return they are on the disk."""
         rows = ((self._lineage, *entry) for entry in entries)
         with self._transaction() as db:
             db.executemany("INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
+    @_persistent
     def announce(self, announced: Announce, trial: Trial = NO_TRIAL) -> None:
         """Note the open round as it is announced, for the first time or again."""
         asked = json.dumps(sorted(announced.asked))
@@ -258,6 +299,7 @@ class Journal(Database):
                 ),
             )
 
+    @_persistent
     def close_round(
         self,
         learning: Learning,
@@ -285,17 +327,20 @@ class Journal(Database):
             db.execute("UPDATE lineages SET round = ? WHERE id = ?", (round_, self._lineage))
             self._compact(round_, learning.newest.model.version)
 
+    @_persistent
     def replace(self, learning: Learning, origin: str) -> None:
         """Store a version that no round has made; ``origin`` says what has."""
         with self._transaction():
             self._insert(origin, learning.newest, None, None)
             self._roles(learning)
 
+    @_persistent
     def set_state(self, state: State) -> None:
         """Note what an operator has said of the rounds to come."""
         with self._transaction() as db:
             db.execute("UPDATE lineages SET state = ? WHERE id = ?", (state.value, self._lineage))
 
+    @_persistent
     def enqueue(self, command: str) -> None:
         """Note a command that cannot be carried out yet."""
         with self._transaction() as db:
@@ -306,6 +351,7 @@ class Journal(Database):
         with self._explained():
             return self._db.execute("SELECT id, command FROM commands ORDER BY id").fetchall()
 
+    @_persistent
     def dequeue(self, number: int) -> None:
         """Forget a command that was carried out."""
         with self._transaction() as db:

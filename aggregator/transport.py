@@ -11,7 +11,7 @@ import socket
 import time
 from typing import Final
 
-from paho.mqtt.client import Client
+from paho.mqtt.client import Client, ConnectFlags
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -29,7 +29,9 @@ ANSWER_SECONDS: Final = 5.0
 BACKOFF_FIRST: Final = 0.5
 BACKOFF_MOST: Final = 15.0
 GROUP: Final = 1000
-"""Most messages that one exchange hands out."""
+"""Most messages that one exchange hands out, but for those read with the last one ..."""
+GROUP_BYTES: Final = 2**22
+"""... and most bytes of payload: large garbage must not fill the memory."""
 FLUSH_SECONDS: Final = 0.5
 NO_BROKER: Final = "answers, but not as an MQTT broker does: is --broker right?"
 
@@ -56,7 +58,7 @@ class Transport:
     Args:
         broker: where it listens. It need not be there yet.
         client_id: fixed, for the broker keeps the session under it.
-        subscriptions: topic filters, each subscribed with QoS 1 on every connection.
+        subscriptions: topic filters, each subscribed with QoS 1.
         username: by which the broker knows us, if it asks.
         password: to that name.
     """
@@ -76,26 +78,17 @@ class Transport:
         """When, on time.monotonic()'s clock, the last exchange began to read messages."""
         self._broker = broker
         self._subscriptions = subscriptions
+        self._subscribed = False
         self._unconfirmed: set[int] = set()  # Packets that we sent with QoS 1.
         self._said = ""
         self._backoff = BACKOFF_FIRST
         self._next_attempt = time.monotonic()
         self._answer_by = 0.0
         self._refused = False
-        self._client = _Client(
-            CallbackAPIVersion.VERSION2,
-            client_id,
-            clean_session=False,
-            protocol=MQTTProtocolVersion.MQTTv311,
-            manual_ack=True,
-        )
-        self._client.connect_timeout = CONNECT_SECONDS
-        self._client.connect_async(broker.host, broker.port, KEEPALIVE)
-        if username is not None:
-            self._client.username_pw_set(username, password)
-        self._client.on_connect = self._on_connect
-        self._client.on_disconnect = self._on_disconnect
-        self._client.on_publish = self._on_publish
+        self._client_id = client_id
+        self._username = username
+        self._password = password
+        self._client = self._new_client()
 
     def exchange(self, seconds: float) -> list[Arrived]:
         """Write what is pending, wait for messages for at most ``seconds``, read all there are.
@@ -105,7 +98,7 @@ class Transport:
         silent = not self.connected and time.monotonic() > self._answer_by
         if self._client.socket() is not None and silent:
             self._say(logging.WARNING, f"{self._broker} {NO_BROKER}")
-            self._connect()  # Drops the silent connection first.
+            self._connect()
         elif self._client.socket() is None and time.monotonic() >= self._next_attempt:
             self._connect()
         if self._client.socket() is None:
@@ -113,10 +106,15 @@ class Transport:
             return []
         self._client.loop_misc()
         arrived: list[Arrived] = []
-        while len(arrived) < GROUP and (wire := self._ready(seconds)) is not None:
+        size = 0
+        while len(arrived) < GROUP and size < GROUP_BYTES:
+            if (wire := self._ready(seconds)) is None:
+                break
             if not arrived:
                 self.read_at = time.monotonic()
-            arrived += self._read(wire)
+            messages = self._read(wire)
+            size += sum(len(message.payload) for message in messages)
+            arrived += messages
             seconds = 0
         return arrived
 
@@ -171,7 +169,34 @@ class Transport:
                 return None
         return None
 
+    def _new_client(self) -> _Client:
+        """One for each connection: what paho could not send on the last one is out of date.
+
+        It would send it first, so that boards hear of rounds that are over, and more of it each
+        time; and whoever hears that we are connected publishes all that is valid anyway.
+        """
+        client = _Client(
+            CallbackAPIVersion.VERSION2,
+            self._client_id,
+            clean_session=False,
+            protocol=MQTTProtocolVersion.MQTTv311,
+            manual_ack=True,
+        )
+        client.connect_timeout = CONNECT_SECONDS
+        client.connect_async(self._broker.host, self._broker.port, KEEPALIVE)
+        if self._username is not None:
+            client.username_pw_set(self._username, self._password)
+        client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
+        client.on_disconnect = self._on_disconnect
+        client.on_publish = self._on_publish
+        return client
+
     def _connect(self) -> None:
+        if self._client.wire is not None:
+            self._client.wire.close()  # A silent one.
+        self._client = self._new_client()
+        self._unconfirmed.clear()
         self._refused = False
         self._answer_by = time.monotonic() + ANSWER_SECONDS
         try:
@@ -195,7 +220,7 @@ class Transport:
             self._said = text
 
     def _on_connect(
-        self, client: Client, _data: object, _flags: object, reason: ReasonCode, _more: object
+        self, client: Client, _data: object, flags: ConnectFlags, reason: ReasonCode, _more: object
     ) -> None:
         if reason.is_failure:
             self._refused = True
@@ -208,8 +233,22 @@ class Transport:
         self.connected = True
         self.connections += 1
         self._backoff = BACKOFF_FIRST
-        client.subscribe([(topic, 1) for topic in self._subscriptions])
+        # Each time that we subscribe, the broker queues every retained message for us again. Where
+        # it has kept our session, and this process has heard them, that would only pile up.
+        self._subscribed = self._subscribed and flags.session_present
+        if not self._subscribed:
+            client.subscribe([(topic, 1) for topic in self._subscriptions])
         self._say(logging.INFO, f"connected to the broker at {self._broker}")
+
+    def _on_subscribe(
+        self,
+        _client: Client,
+        _data: object,
+        _packet: int,
+        reasons: list[ReasonCode],
+        _more: object,
+    ) -> None:
+        self._subscribed = not any(reason.is_failure for reason in reasons)
 
     def _on_disconnect(
         self, _client: Client, _data: object, _flags: object, reason: ReasonCode, _more: object

@@ -24,7 +24,17 @@ def main(spec_file: str, port: str, boards: str, rounds: str) -> None:
     counted = 0
 
     def announce(round_: int) -> None:
-        announced = Round(spec.lineage, round_, round_, EVERYONE, 60_000)
+        announced = Round(
+            lineage=spec.lineage,
+            round=round_,
+            version=round_,
+            asked=EVERYONE,
+            deadline=60_000,
+            chosen=b"",
+            max_age=0,
+            trial=0,
+            share=0,
+        )
         client.publish(topics.round, announced.pack(), 1, retain=True)
 
     def count(_client: Client, _data: object, _message: MQTTMessage) -> None:

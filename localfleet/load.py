@@ -153,7 +153,8 @@ class _Fleet:
         self._boards: list[str] = []
         self._reconnect = reconnect
         self._crowds: list[Crowd] = []
-        self._round: Round | None = None
+        self._round: Round | None = None  # The newest.
+        self._open: int | None = None  # Its number, until it is over or owes us nothing more.
         self._asked: frozenset[str] = frozenset()
         self._owed = 0  # Receipts that the open round still owes, ...
         self._unacknowledged = 0  # and PUBACKs that the broker does.
@@ -200,7 +201,7 @@ class _Fleet:
 
     async def _plan(self) -> Plan:
         """What a board must know, as a board gets it."""
-        reader, writer = await self._open()
+        reader, writer = await self._dial()
         topic = self._topics.spec
         writer.write(mqtt.connect(f"tmf-{self._topics.fleet}-load", KEEPALIVE))
         writer.write(mqtt.subscribe(1, [topic]))
@@ -224,7 +225,7 @@ class _Fleet:
             f"nothing on {topic} at {self._broker}: is an aggregator of this fleet running?"
         )
 
-    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         try:
             return await asyncio.open_connection(self._broker.host, self._broker.port)
         except OSError as error:
@@ -276,12 +277,14 @@ class _Fleet:
     def asks(self, announced: Round) -> frozenset[str]:
         before = self._round
         if before is None or announced.round > before.round:
+            self._open = announced.round
             self._owed = self._unacknowledged = 0
             self._asked = frozenset()
         elif announced.round < before.round:
             return frozenset()
         if announced != before:
-            asked = {b for b in self._boards if is_asked(b, announced.round, announced.asked)}
+            rule = (announced.round, announced.asked, announced.chosen)
+            asked = {board for board in self._boards if is_asked(board, *rule)}
             self._owed += len(asked - self._asked)
             self._unacknowledged += len(asked - self._asked)
             self._asked = frozenset(asked)
@@ -289,7 +292,7 @@ class _Fleet:
         return self._asked
 
     def over(self, round_: int) -> None:
-        if self._owed and self._is_open(round_):
+        if round_ == self._open:
             self._end()
 
     def sent(self, first: int, again: int) -> None:
@@ -301,7 +304,7 @@ class _Fleet:
 
     def acknowledged(self, round_: int | None, count: int) -> None:
         self.load.acknowledged += count
-        if not self._is_open(round_):
+        if round_ != self._open:
             return
         self._unacknowledged -= count
         if self._reconnect and self._unacknowledged == 0:
@@ -311,18 +314,14 @@ class _Fleet:
     def receipted(self, round_: int, count: int) -> None:
         self._news = time.monotonic()
         self.load.receipted += count
-        if self._is_open(round_):
+        if round_ == self._open:
             self._owed -= count
             if self._owed == 0:
                 self._end()
 
-    def _is_open(self, round_: int | None) -> bool:
-        """Whether this is the newest round that we know."""
-        return self._round is not None and self._round.round == round_
-
     def _end(self) -> None:
-        """The newest round is over, or owes us nothing more."""
-        self._owed = 0
+        """The open round is over, or owes us nothing more."""
+        self._open = None
         self.load.rounds += 1
         if self._began is not None:
             self.load.seconds = time.monotonic() - self._began

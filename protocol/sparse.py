@@ -52,7 +52,7 @@ MAX_PARAMETERS: Final = 2**16 - 1
 MAX_BLOCK: Final = 2**16 - 1
 """Bytes of the largest block that a board can send: its message tells them in 16 bits."""
 _LOW_MOST: Final = 15
-_CELLS: Final = 2**18
+_CELLS: Final = 2**17
 """Bits or parameters that are decoded at once: what they take fits a processor's cache."""
 
 

@@ -1,6 +1,6 @@
 """Runs on MicroPython: what a network makes of samples, odd ones too; prints a JSON line each.
 
-Usage: micropython samples.py odd; or samples.py counts FILE, a line of JSON for each conversion
+Usage: micropython samples.py odd|forms; or samples.py counts FILE, a line of JSON a conversion
 """
 
 import json
@@ -116,4 +116,35 @@ def refusals():
             print(json.dumps("taken"))
 
 
-{"odd": odd, "counts": counts}[sys.argv[1]](*sys.argv[2:])
+def forms():
+    """What a network knows after samples that were numbers; and that were also activations."""
+    for inputs, outputs, loss in ((3, 4, 1), (3, 2, 0), (1, 1, 0)):
+        net, mixed = network(inputs, outputs, loss), network(inputs, outputs, loss)
+        for each in (net, mixed):  # Weights of zero would not learn.
+            for i in range(len(each.base)):
+                each.base[i] = i % 5
+            each.begin(1)
+        one, other = Activations(inputs), Activations(inputs)
+        for i in range(48):
+            x = [(i + k) % 9 / 4 - 1 for k in range(inputs)]
+            y = i % 3 if loss else i % 5 / 8 if outputs == 1 else [i % 5 / 8] * outputs
+            form = (x, array("f", x), one, x, other)[i // 3 % 5]
+            for made in (one, other):
+                for k in range(inputs):
+                    made.words[k] = int(512 * x[k]) if made is form else 99
+            if inputs == 1:
+                x = x[0]
+                form = x if isinstance(form, list) else form
+            # A program may ask for a prediction between two samples.
+            mixed.predict(one if i & 2 else other)
+            for each, sample in ((net, x), (mixed, form)):
+                each.read(sample, y)
+                each.step(i & 1)
+            for made in (one, other):
+                if made is not form and list(made.words) != [99] * inputs:
+                    raise ValueError("numbers are written into a sample that is not the network's")
+        knows = [[list(each.theta), list(each.phi), each.predict(x)] for each in (net, mixed)]
+        print(json.dumps(knows))
+
+
+{"odd": odd, "counts": counts, "forms": forms}[sys.argv[1]](*sys.argv[2:])
