@@ -154,7 +154,8 @@ def _answers(spec: Spec) -> bytes:
         b"\x20\x02\0\0",  # CONNACK
         _subscribed(1) + _publish(topics.spec, spec.plan),
         _subscribed(2),
-        _subscribed(3) + _publish(topics.round, Round(lineage, ROUND, 0, 2**32, 60_000)),
+        _subscribed(3)
+        + _publish(topics.round, Round(lineage, ROUND, 0, 2**32, 60_000, b"", 0, 0, 0)),
         _subscribed(4),
         _acknowledged(0x40, 5),  # its state
         _subscribed(6) + b"".join(_publish(topic, chunk) for topic, chunk in chunks),

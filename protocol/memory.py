@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 BOARD: Final = 138 * 1024
 """Heap of an RP2040 with MicroPython and a network stack, about: the smallest board meant."""
-CLIENT: Final = 56 * 1024
+CLIENT: Final = 58 * 1024
 """The compiled client, umqtt.simple, their objects, a message as it comes, and heap in pieces."""
 LISTENING: Final = 15 * 1024
 """tinymetafed.speech with its features, and a buffer of samples."""
