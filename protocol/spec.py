@@ -100,7 +100,8 @@ Layer = Annotated[
 Side = Annotated[int, Field(ge=1, le=fixed.MAX_INPUTS)]
 Inputs = Annotated[
     Annotated[Side, Tag("values")] | Annotated[tuple[Side, Side, Side], Tag("grid")],
-    Discriminator(lambda inputs: "grid" if isinstance(inputs, tuple) else "values"),
+    # A list, too: JSON, as the journal keeps a spec, has no tuples.
+    Discriminator(lambda inputs: "grid" if isinstance(inputs, tuple | list) else "values"),
 ]
 _TAGS = {"dense", "conv", "depthwise", "pool", "values", "grid"}
 

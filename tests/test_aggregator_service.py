@@ -22,7 +22,7 @@ import pytest
 from numpy.typing import NDArray
 from paho.mqtt.enums import CallbackAPIVersion
 
-from aggregator.journal import read_history
+from aggregator.store import read_history
 from localfleet import processes
 from localfleet.processes import Program
 from protocol import sparse

@@ -12,7 +12,7 @@ import pytest
 
 from aggregator.commands import Import, parse
 from aggregator.errors import CommandError
-from aggregator.journal import read_history
+from aggregator.store import read_history
 from localfleet import processes
 from protocol import sparse
 from protocol.cohort import is_on_trial

@@ -15,7 +15,7 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from aggregator.journal import read_history
+from aggregator.store import read_history
 from localfleet import processes
 from localfleet.watcher import Watcher
 from protocol.fixed import ACTIVATION_BITS, to_activation

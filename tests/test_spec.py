@@ -453,3 +453,11 @@ def test_the_start_is_drawn_within_each_layers_limit() -> None:
     reseeded = Spec.from_toml(line(4, "inputs = 100").replace("seed = 1", "seed = 2"))
     assert not np.array_equal(start, reseeded.start())
     assert not np.array_equal(local, reseeded.local_start())
+
+
+@pytest.mark.parametrize("name", ["sine", "omniglot", "keywords"])
+def test_a_spec_is_read_from_json_as_the_journal_keeps_it(name: str) -> None:
+    spec = Spec.from_file(PROJECT / "specs" / f"{name}.toml")
+    again = Spec.model_validate_json(spec.model_dump_json())
+    assert again == spec
+    assert again.lineage == spec.lineage
