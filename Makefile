@@ -17,11 +17,11 @@ LOCK = .cache/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast bench-board bench-wire numerics lint format client lock clean
+.PHONY: help setup demo test test-fast bench-board bench-wire bench-strategies numerics lint format client lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) ## Install all that is needed into .cache/ and show what was found
 	@$(BIN)/python -m localfleet.parts
@@ -36,6 +36,9 @@ numerics: $(READY) ## Hold fixed point against float64: OMNIGLOT=PATH SPEECH=PAT
 
 bench-wire: $(READY) ## Measure the bytes of an update beside plain codings and the entropy
 	@$(BIN)/python -m benchmarks.wire
+
+bench-strategies: $(READY) ## Play every strategy on sines, clean and with one board in ten poisoned
+	@$(BIN)/python -m benchmarks.strategies
 
 test: client ## Run every test
 	@$(PARTS) || test -z "$$CI"  # Without CI, tests of an absent part are skipped.

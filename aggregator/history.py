@@ -30,6 +30,12 @@ class RoundFacts:
     empty_deadlines: int
     refused: dict[str, int]
     """Messages refused while it was open or waited for, by reason."""
+    note: str = ""
+    """What the rule that combined the updates has to say: whom it left out, why it did not move."""
+    noise: float | None = None
+    """Multiplier of the noise on the sum; None without privacy."""
+    epsilon: float | None = None
+    """What privacy this round and all before have cost, for the spec's delta."""
 
     def to_json(self) -> str:
         """As the journal keeps it."""

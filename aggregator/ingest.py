@@ -8,7 +8,7 @@ commit, and only then may it be acknowledged, summed and receipted: the journal 
 than a board was told. Nothing that a peer sends raises an error here.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final
@@ -74,7 +74,7 @@ class Ingest:
         self._lineage = spec.lineage
         self._plan = spec.plan
         self._tensors = spec.tensors
-        self.total = PartialSum(spec.global_count)
+        self.total = PartialSum(spec.global_count, clip=spec.rounds.clip)
         """Of the open round's journaled updates."""
 
     def restore(self, round_: int) -> list[Update]:
@@ -88,6 +88,17 @@ class Ingest:
         for update in updates:
             self.total.add(update, decode(update.changes, self._tensors))
         return updates
+
+    def updates(self, round_: int) -> Iterator[tuple[str, Sparse]]:
+        """This round's journaled updates with their boards; read when the first is asked for.
+
+        Raises:
+            JournalError: the journal cannot be read.
+            ProtocolError: an update in it cannot be read, although it could be once.
+        """
+        for payload in self._journal.payloads(round_):
+            update = Update.unpack(payload)
+            yield update.board, decode(update.changes, self._tensors)
 
     def take(self, messages: Iterable[Arrived]) -> Taken:
         """Check a group of messages and journal its updates in one commit.

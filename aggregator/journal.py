@@ -38,7 +38,7 @@ CREATE TABLE updates (
 ) WITHOUT ROWID;
 CREATE TABLE models (
     version INTEGER PRIMARY KEY, fine BLOB NOT NULL, published BLOB NOT NULL, delta BLOB NOT NULL,
-    facts TEXT NOT NULL
+    facts TEXT NOT NULL, optimizer BLOB NOT NULL
 );
 CREATE TABLE traffic (
     board TEXT PRIMARY KEY, up INTEGER NOT NULL, up_reported INTEGER NOT NULL,
@@ -123,8 +123,8 @@ class Journal:
         fine, published = model.fine.tobytes(), model.published.tobytes()
         with self._transaction():
             self._db.execute(
-                "INSERT INTO models VALUES (?, ?, ?, ?, ?)",
-                (model.version, fine, published, delta, facts.to_json()),
+                "INSERT INTO models VALUES (?, ?, ?, ?, ?, ?)",
+                (model.version, fine, published, delta, facts.to_json(), model.optimizer_state),
             )
             self._db.execute("DELETE FROM open_round")
             self._db.executemany("INSERT OR REPLACE INTO traffic VALUES (?, ?, ?, ?, ?)", traffic)
@@ -135,12 +135,13 @@ class Journal:
         """The latest version and the packed delta to it, empty at version 0."""
         with self._explained():
             row = self._db.execute(
-                "SELECT version, fine, published, delta FROM models ORDER BY version DESC LIMIT 1"
+                "SELECT version, fine, published, optimizer, delta FROM models "
+                "ORDER BY version DESC LIMIT 1"
             ).fetchone()
             if row is None:
                 return GlobalModel(spec), b""
-            version, fine, published, delta = row
-            return GlobalModel.restore(spec, version, fine, published), delta
+            *saved, delta = row
+            return GlobalModel.restore(spec, *saved), delta
 
     def open_round(self, round_: int) -> OpenRound | None:
         """This round as it was last announced, with who has answered; None if it was not."""

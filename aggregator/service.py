@@ -17,8 +17,10 @@ from aggregator.publisher import Publisher
 from aggregator.transport import Arrived, Transport
 from protocol.spec import Spec
 from protocol.topics import NAME, Topics
+from rounds.combine import rule_of
 from rounds.core import Announce, Close, RoundCore, State
-from rounds.strategy import cosine_step
+from rounds.optimizers import cosine_step
+from rounds.privacy import Ledger
 from rounds.sums import PartialSum
 
 log = logging.getLogger(__name__)
@@ -51,11 +53,13 @@ class Service:
         round_ = self._model.version
         self._core = RoundCore(spec.rounds, round_, journal.open_round(round_))
         self._ingest = Ingest(spec, self._core, journal)
+        self._rule = rule_of(spec.rounds)
         self._traffic = Traffic(journal.traffic())
         for update in self._ingest.restore(round_):
             self._traffic.report(update)
         history = journal.history()
         self._last = history[-1] if history else None
+        self._ledger = Ledger(facts.noise for facts in history)
         self._accepted = sum(facts.accepted for facts in history)  # In closed rounds.
         self._empty_deadlines = sum(facts.empty_deadlines for facts in history)
         self._refused = Counter[str]()  # In all rounds.
@@ -165,9 +169,16 @@ class Service:
         self._publisher.round(round_, self._model.version, limit, deadline)
 
     def _close(self, closed: Close) -> None:
-        total, self._ingest.total = self._ingest.total, PartialSum(self._spec.global_count)
-        step = cosine_step(self._spec.rounds, closed.round)
-        delta = self._model.advance(total, step).pack()
+        rounds = self._spec.rounds
+        privacy = rounds.privacy
+        total, self._ingest.total = (
+            self._ingest.total,
+            PartialSum(self._spec.global_count, clip=rounds.clip),
+        )
+        combined = self._rule.combine([(1.0, total)], self._ingest.updates(closed.round))
+        step = cosine_step(rounds, closed.round)
+        delta = self._model.advance(combined.change, step).pack()
+        self._ledger.add(privacy.noise_multiplier if privacy else None)
         outputs = 1 if self._is_classifier else self._spec.layers[-1].outputs
         support_loss, loss = total.losses(outputs)
         facts = RoundFacts(
@@ -181,6 +192,9 @@ class Service:
             step=step,
             empty_deadlines=closed.empty_deadlines,
             refused=dict(self._refused_now),
+            note=combined.note,
+            noise=privacy.noise_multiplier if privacy else None,
+            epsilon=self._ledger.epsilon(privacy.delta) if privacy else None,
         )
         self._journal.close_round(self._model, delta, facts, self._traffic.of(closed.answered))
         self._last = facts
@@ -195,12 +209,15 @@ class Service:
         log.info(
             "round %d of %d: %d of %d boards in %.1f s, loss %.4g",
             closed.round + 1,
-            self._spec.rounds.count,
+            rounds.count,
             facts.accepted,
             facts.asked,
             facts.seconds,
             facts.loss,
         )
+        if combined.note:
+            level = logging.INFO if combined.change is not None else logging.WARNING
+            log.log(level, "round %d: %s", closed.round + 1, combined.note)
 
     def _show(self) -> None:
         """Log a change of state; publish progress, not too often."""
@@ -234,6 +251,8 @@ class Service:
             "loss": last.loss if last else None,
             "support_loss": last.support_loss if last else None,
             "accuracy": last.accuracy if last else None,
+            "note": last.note if last else "",
+            "epsilon": last.epsilon if last else None,
             "accepted": self._accepted + len(core.answered),
             "refused": dict(self._refused + self._refused_now),
             "bytes_up": self._traffic.up,

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     StringConstraints,
@@ -23,7 +21,9 @@ from protocol import fixed, memory
 from protocol.errors import SpecError
 from protocol.layers import Kind, LayerShape
 from protocol.messages import LOSSES, U32, Plan
+from protocol.part import Part
 from protocol.sparse import MAX_BLOCK, MAX_PARAMETERS, block_size, top_count
+from protocol.strategy import Combine, Optimizer, Privacy, check
 from protocol.topics import NAME
 
 if TYPE_CHECKING:
@@ -37,11 +37,7 @@ Rate = Annotated[float, Field(gt=0, le=0.5)]
 Percent = Annotated[float, Field(gt=0, le=100)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class _Weighted(_Part):
+class _Weighted(Part):
     activation: Literal["relu", "none"] = Field(description="What follows the sums.")
     local: bool = Field(
         default=False,
@@ -73,7 +69,7 @@ class Depthwise(_Weighted):
     stride: int = Field(default=1, ge=1, le=8, description="Pixels from a window to the next.")
 
 
-class Pool(_Part):
+class Pool(Part):
     """The mean of windows that do not overlap; pixels that fill no window are left out."""
 
     kind: Literal["pool"]
@@ -102,7 +98,7 @@ Inputs = Annotated[
 _TAGS = {"dense", "conv", "depthwise", "pool", "values", "grid"}
 
 
-class Model(_Part):
+class Model(Part):
     """The network."""
 
     inputs: Inputs = Field(
@@ -175,7 +171,7 @@ def _problem(shape: LayerShape) -> str | None:
     return None
 
 
-class Training(_Part):
+class Training(Part):
     """What a board does in a round."""
 
     support: Samples = Field(description="Samples that reconstruct the local layers.")
@@ -196,7 +192,7 @@ class Training(_Part):
     )
 
 
-class Rounds(_Part):
+class Rounds(Part):
     """What the aggregator does."""
 
     count: int = Field(ge=1, le=U32, description="Rounds until the fleet is done.")
@@ -215,6 +211,10 @@ class Rounds(_Part):
         description="Share of the global parameters that the aggregator sends after a round."
     )
 
+    combine: Combine = Combine()
+    optimizer: Optimizer = Optimizer()
+    privacy: Privacy | None = None
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.quorum is not None and self.quorum > self.cohort:
@@ -223,6 +223,7 @@ class Rounds(_Part):
         if self.step_min > self.step_max:
             msg = f"step_min {self.step_min} is above step_max {self.step_max}"
             raise ValueError(msg)
+        check(self.combine, self.privacy, self.closing)
         return self
 
     @property
@@ -230,8 +231,13 @@ class Rounds(_Part):
         """Updates that close a round."""
         return self.cohort if self.quorum is None else self.quorum
 
+    @property
+    def clip(self) -> float | None:
+        """Largest L2 norm of an update that counts as it is, in weight values."""
+        return self.combine.clip_norm if self.privacy is None else self.privacy.clip
 
-class Spec(_Part):
+
+class Spec(Part):
     """A fleet's model, partition and training plan."""
 
     fleet: Name = Field(description="The fleet's name: a level of every topic.")

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol import sparse
-from protocol.fixed import WEIGHT_MAX, WEIGHT_MIN
+from protocol.fixed import WEIGHT_BITS, WEIGHT_MAX, WEIGHT_MIN
 from protocol.messages import CHUNK_BYTES, Chunk, Delta
 from protocol.spec import Spec
-from rounds.sums import PartialSum
+from rounds.optimizers import optimizer_of
 
 PUBLISHED_TYPE: Final = np.dtype("<i2")
 FINE_TYPE: Final = np.dtype("<f8")
@@ -36,10 +36,22 @@ class GlobalModel:
         self.fine: NDArray[np.float64] = self.published.astype(FINE_TYPE)
         """What the fleet has learned, in weight units; shape (parameters,)."""
         self._spec = spec
+        self._optimizer = optimizer_of(spec.rounds)
+        self._moments = self._optimizer.start(len(self.fine))
 
     @classmethod
-    def restore(cls, spec: Spec, version: int, fine: bytes, published: bytes) -> "GlobalModel":
-        """The model whose ``version``, ``fine.tobytes()`` and ``published.tobytes()`` were saved.
+    def restore(
+        cls, spec: Spec, version: int, fine: bytes, published: bytes, optimizer: bytes = b""
+    ) -> "GlobalModel":
+        """The model whose ``version``, ``fine.tobytes()`` and so on were saved.
+
+        Args:
+            spec: the fleet's.
+            version: what it was.
+            fine: what it was.
+            published: what it was.
+            optimizer: what ``optimizer_state`` was. That of another rule is of no use: a spec with
+                a new optimizer starts it afresh.
 
         Raises:
             ValueError: they are not of this spec's size.
@@ -49,24 +61,36 @@ class GlobalModel:
         shape = model.fine.shape
         model.fine = np.frombuffer(fine, FINE_TYPE).reshape(shape).copy()
         model.published = np.frombuffer(published, PUBLISHED_TYPE).reshape(shape).copy()
+        rule, _, moments = optimizer.partition(b"\0")
+        if rule == spec.rounds.optimizer.rule.encode():
+            start = model._moments
+            model._moments = np.frombuffer(moments, FINE_TYPE).reshape(start.shape).copy()
         return model
+
+    @property
+    def optimizer_state(self) -> bytes:
+        """What the optimizer remembers: its rule's name, a zero, its moments."""
+        return self._spec.rounds.optimizer.rule.encode() + b"\0" + self._moments.tobytes()
 
     @property
     def checksum(self) -> int:
         """CRC-32 (ISO 3309) of the published parameters' bytes, little endian."""
         return crc32(self.published.tobytes())
 
-    def advance(self, total: PartialSum, step: float) -> Delta:
-        """Go ``step`` times the mean of a round's changes, to the next version.
+    def advance(self, change: NDArray[np.float64] | None, step: float) -> Delta:
+        """Follow a round's change, to the next version.
 
         Args:
-            total: of at least one update. What an update does not hold counts as no change.
+            change: what the round came to, in weight units, shape (parameters,). Without one only
+                what waits is published, and the optimizer learns nothing.
             step: from 0 up.
 
         Returns:
             What boards at the version before need to get to this one.
         """
-        self.fine += step * total.changes / total.weight
+        if change is not None:
+            unit = 2.0**-WEIGHT_BITS
+            self.fine += self._optimizer.move(change * unit, self._moments, step) / unit
         np.clip(self.fine, WEIGHT_MIN, WEIGHT_MAX, out=self.fine)
         wanted = np.rint(self.fine - self.published).astype(np.int64)
         most = sparse.top_count(len(wanted), self._spec.rounds.percent_down)

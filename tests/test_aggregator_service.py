@@ -31,7 +31,7 @@ from protocol.messages import Chunk, Delta, Plan, Receipt, Round, Update
 from protocol.spec import Spec
 from protocol.topics import Topics, shard_of
 from rounds.model import GlobalModel
-from rounds.strategy import cosine_step
+from rounds.optimizers import cosine_step
 from rounds.sums import PartialSum
 from tests.conftest import Broker
 
@@ -83,7 +83,7 @@ def oracle(answered: list[list[str]]) -> GlobalModel:
         for board in boards:
             message = update(board, round_)
             total.add(message, sparse.decode(message.changes, SPEC.tensors))
-        model.advance(total, cosine_step(SPEC.rounds, round_))
+        model.advance(total.changes / total.weight, cosine_step(SPEC.rounds, round_))
     return model
 
 
@@ -242,6 +242,8 @@ def test_a_fleet_completes_its_rounds(aggregator: Aggregator, boards: Boards) ->
         "loss": 2048 / 4096 / 5 / 2,
         "support_loss": 4096 / 4096 / 4 / 2,
         "accuracy": None,  # There are no classes.
+        "note": "",
+        "epsilon": None,  # No privacy was asked for.
         "accepted": 16,
         "refused": {},
         "bytes_up": 4 * 4000,

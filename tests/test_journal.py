@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from aggregator.errors import JournalError
@@ -21,7 +22,6 @@ from protocol.messages import Update
 from protocol.spec import Spec
 from rounds.core import Announce, OpenRound
 from rounds.model import GlobalModel
-from rounds.sums import PartialSum
 
 PROJECT = Path(__file__).resolve().parent.parent
 SPEC_FILE = PROJECT / "specs" / "sine.toml"
@@ -42,9 +42,7 @@ def entry(round_: int, board: str) -> Entry:
 
 def advanced() -> tuple[GlobalModel, bytes]:
     model = GlobalModel(SPEC)
-    total = PartialSum(SPEC.global_count, weight=1)
-    total.changes += range(SPEC.global_count)
-    return model, model.advance(total, 0.3).pack()
+    return model, model.advance(np.arange(SPEC.global_count, dtype=float), 0.3).pack()
 
 
 # --- What is written is read
