@@ -2,9 +2,9 @@
 
 import pytest
 
+from localfleet.processes import PROJECT
 from protocol.errors import SpecError
 from protocol.spec import Rounds, Spec
-from tests.support import PROJECT
 
 TEXT = (PROJECT / "specs" / "sine.toml").read_text(encoding="utf-8")
 LINES = TEXT.count("\n")
