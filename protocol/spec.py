@@ -223,7 +223,7 @@ class Rounds(Part):
         if self.step_min > self.step_max:
             msg = f"step_min {self.step_min} is above step_max {self.step_max}"
             raise ValueError(msg)
-        check(self.combine, self.privacy, self.closing)
+        check(self.combine, self.privacy, self.cohort, self.closing)
         return self
 
     @property

@@ -12,11 +12,10 @@ from pydantic import Field, model_validator
 
 from protocol.part import Part
 
-Norm = Annotated[float, Field(ge=0.001, le=10_000)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 MAX_COMPARED: Final = 2_000
-"""Boards of a cohort whose updates are compared in pairs: the distances take 32 MB."""
+"""Updates that are compared in pairs at most: their distances take 32 MB."""
 
 _SETTINGS: Final[Mapping[str, frozenset[str]]] = {
     "mean": frozenset(),
@@ -40,8 +39,11 @@ class _Rule(Part):
 
     @model_validator(mode="after")
     def _settings_are_the_rules(self) -> Self:
-        own = {setting for settings in _SETTINGS.values() for setting in settings}
-        for setting in sorted(self.model_fields_set & own - _SETTINGS[self.rule]):
+        for setting, field in type(self).model_fields.items():
+            of_a_rule = any(setting in settings for settings in _SETTINGS.values())
+            is_default = getattr(self, setting) == field.default
+            if is_default or not of_a_rule or setting in _SETTINGS[self.rule]:
+                continue
             of = sorted(rule for rule, settings in _SETTINGS.items() if setting in settings)
             msg = f"{setting} is a setting of {' and '.join(of)}, not of {self.rule}"
             raise ValueError(msg)
@@ -61,8 +63,11 @@ class Combine(_Rule):
         default=None, ge=1, description="f: so many updates of a round may be anything."
     )
     keep: int | None = Field(default=None, ge=2, description="m: updates that multi-Krum averages.")
-    clip_norm: Norm | None = Field(
-        default=None, description="Largest L2 norm of an update, in weight values."
+    clip_norm: float | None = Field(
+        default=None,
+        ge=0.001,
+        le=10_000,
+        description="Largest L2 norm of an update, in weight values.",
     )
 
     @model_validator(mode="after")
@@ -109,15 +114,23 @@ class Optimizer(_Rule):
 class Privacy(Part):
     """Gaussian noise on the mean of clipped updates."""
 
-    clip: Norm = Field(description="Largest L2 norm of an update, in weight values.")
+    clip: float = Field(
+        ge=0.001, le=10_000, description="Largest L2 norm of an update, in weight values."
+    )
     noise_multiplier: float = Field(
         gt=0, le=10_000, description="Standard deviation of the noise on the sum, in clips."
     )
     delta: float = Field(gt=0, lt=1, description="The delta for which epsilon is told.")
 
 
-def check(combine: Combine, privacy: Privacy | None, closing: int) -> None:
-    """Refuse what could not work in rounds that close with ``closing`` updates.
+def check(combine: Combine, privacy: Privacy | None, cohort: int, closing: int) -> None:
+    """Refuse what could not work.
+
+    Args:
+        combine: the spec's.
+        privacy: the spec's.
+        cohort: boards asked in a round.
+        closing: updates that close it.
 
     Raises:
         ValueError: says why, and what to do.
@@ -132,8 +145,8 @@ def check(combine: Combine, privacy: Privacy | None, closing: int) -> None:
             f"quorum, or take another rule"
         )
         raise ValueError(msg)
-    if rule in {"krum", "multi_krum"} and closing > MAX_COMPARED:
-        msg = f"{rule} compares all pairs of updates: at most {MAX_COMPARED}, not {closing}"
+    if rule in {"krum", "multi_krum"} and cohort > MAX_COMPARED:
+        msg = f"{rule} compares all pairs of updates: cohort {cohort} is above {MAX_COMPARED}"
         raise ValueError(msg)
     if privacy is not None and (rule != "mean" or combine.clip_norm is not None):
         msg = (

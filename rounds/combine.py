@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from protocol.sparse import Sparse
 from protocol.spec import Rounds
-from protocol.strategy import Combine
+from protocol.strategy import MAX_COMPARED, Combine
 from rounds.privacy import Noise
 from rounds.sums import PartialSum, clipped
 
@@ -207,6 +207,10 @@ class Krum:
         boards = len(stacked.boards)
         if few := _too_few(self._combine, boards):
             return few
+        if boards > MAX_COMPARED:  # A round that was announced again asks several cohorts.
+            return Combined(
+                None, f"Krum compares {MAX_COMPARED} updates, {boards} came: the model stays"
+            )
         nearest = boards - (self._combine.byzantine or 0) - 2
         distances = _squared_distances(stacked, parameters)
         np.fill_diagonal(distances, np.inf)
@@ -227,7 +231,7 @@ def _squared_distances(stacked: _Stacked, parameters: int) -> NDArray[np.float64
     boards = len(stacked.boards)
     products = np.zeros((boards, boards))
     order = np.argsort(stacked.indices, kind="stable")
-    width = max(1, BLOCK_BYTES // (8 * boards))
+    width = min(parameters, max(1, BLOCK_BYTES // (8 * boards)))
     for first in range(0, parameters, width):
         start, end = np.searchsorted(stacked.indices, (first, first + width), sorter=order)
         inside = order[start:end]

@@ -282,6 +282,12 @@ def test_the_model_stays_where_too_few_answered(settings: dict[str, Any], least:
     assert found.note == expected
 
 
+def test_krum_takes_no_more_memory_where_more_answered_than_a_cohort() -> None:
+    found = combined(np.ones((2001, 1), np.int64), rule="krum", byzantine=1)
+    assert found.change is None
+    assert found.note == "Krum compares 2000 updates, 2001 came: the model stays"
+
+
 @robust
 def test_memory_is_bounded(settings: dict[str, Any]) -> None:
     """1,000 boards with a tenth of 1,000 parameters each."""

@@ -22,6 +22,7 @@ from pydantic.fields import FieldInfo
 
 from protocol import fixed, messages, sparse
 from protocol.spec import Conv, Dense, Depthwise, Inputs, Model, Pool, Rounds, Spec, Training
+from protocol.strategy import Combine, Optimizer, Privacy
 from rounds.core import TRANSITIONS
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -297,6 +298,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "spec-layer": layers,
     "spec-training": lambda: keys_of(Training),
     "spec-rounds": lambda: keys_of(Rounds),
+    "spec-combine": lambda: keys_of(Combine),
+    "spec-optimizer": lambda: keys_of(Optimizer),
+    "spec-privacy": lambda: keys_of(Privacy),
     "board-settings": board_settings,
     "formats": formats,
     "topics": topics,
