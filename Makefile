@@ -19,7 +19,7 @@ LOCK = .cache/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast soak bench-aggregator bench-board bench-peers bench-wire numerics lint format client lock clean
+.PHONY: help setup demo test test-fast soak bench-aggregator bench-board bench-peers bench-strategies bench-wire numerics lint format client lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -45,6 +45,9 @@ bench-aggregator: $(READY) ## Measure the aggregator beside bare paho, and Flowe
 
 bench-peers: $(PEERS) ## Install Flower into an environment of its own, and measure it
 	@.cache/peers/bin/python benchmarks/flower.py
+
+bench-strategies: $(READY) ## Play every strategy on sines, clean and with one board in ten poisoned
+	@$(BIN)/python -m benchmarks.strategies
 
 test: client ## Run every test
 	@$(PARTS) || test -z "$$CI"  # Without CI, tests of an absent part are skipped.

@@ -43,7 +43,8 @@ CREATE TABLE updates (
 CREATE INDEX counted ON updates (lineage, counted);
 CREATE TABLE versions (
     lineage INTEGER NOT NULL, version INTEGER NOT NULL, made TEXT NOT NULL, origin TEXT NOT NULL,
-    role TEXT NOT NULL, facts TEXT, cohort TEXT, published BLOB, fine BLOB, delta BLOB,
+    role TEXT NOT NULL, facts TEXT, cohort TEXT, published BLOB, fine BLOB, optimizer BLOB,
+    delta BLOB,
     PRIMARY KEY (lineage, version)
 );
 CREATE TABLE boards (

@@ -9,7 +9,7 @@ receipted: the journal never knows less than a board was told. Nothing that a pe
 error here.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final
@@ -81,6 +81,7 @@ class Ingest:
         self._plan = spec.plan
         self._tensors = spec.tensors
         self._count = spec.global_count
+        self._clip = spec.rounds.clip
         self.sums: dict[Basis, PartialSum] = {}
         """Of the journaled updates that count in the open round."""
 
@@ -100,6 +101,20 @@ class Ingest:
         """The sums of the round that is closed, by what its updates were made from."""
         sums, self.sums = self.sums, {}
         return sums
+
+    def updates(self, round_: int) -> Iterator[tuple[Basis, str, Sparse]]:
+        """The journaled updates that count in a round, with what they were made from.
+
+        The journal is read when the first is asked for.
+
+        Raises:
+            JournalError: the journal cannot be read.
+            ProtocolError: an update in it cannot be read, although it could be once.
+        """
+        for _, payload in self._journal.payloads(round_):
+            update = Update.unpack(payload)
+            sparse = decode(update.changes, self._tensors)
+            yield self._basis(update, round_), update.board, sparse
 
     def take(self, messages: Iterable[Arrived]) -> Taken:
         """Check a group of messages and journal its updates in one commit.
@@ -140,11 +155,15 @@ class Ingest:
         return taken
 
     def _add(self, update: Update, sparse: Sparse) -> None:
-        trial = self._trials.get(update.round, NO_TRIAL)
-        basis = Basis(self._core.round - update.round, trial.has(update.board))
+        basis = self._basis(update, self._core.round)
         if basis not in self.sums:
-            self.sums[basis] = PartialSum(self._count)
+            self.sums[basis] = PartialSum(self._count, clip=self._clip)
         self.sums[basis].add(update, sparse)
+
+    def _basis(self, update: Update, round_: int) -> Basis:
+        """What an update that counts in a round was made from."""
+        trial = self._trials.get(update.round, NO_TRIAL)
+        return Basis(round_ - update.round, trial.has(update.board))
 
     def _refuse(self, message: Arrived, error: _RefusedError, taken: Taken) -> None:
         """Note a refusal. The error is not kept: its frames would keep large garbage alive."""

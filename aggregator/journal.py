@@ -191,15 +191,16 @@ class Journal(Database):
         """The live versions."""
         with self._explained():
             rows = self._db.execute(
-                "SELECT role, version, fine, published, delta FROM versions "
+                "SELECT role, version, fine, published, optimizer, delta FROM versions "
                 "WHERE lineage = ? AND role IN ('stable', 'trial')",
                 (self._lineage,),
             )
             found = {
                 role: Version(
-                    GlobalModel.restore(spec, version, fine, zlib.decompress(published)), delta
+                    GlobalModel.restore(spec, version, fine, zlib.decompress(published), optimizer),
+                    delta,
                 )
-                for role, version, fine, published, delta in rows
+                for role, version, fine, published, optimizer, delta in rows
             }
             if "stable" not in found:
                 raise sqlite3.DatabaseError("it has no model")
@@ -377,10 +378,10 @@ class Journal(Database):
         published = zlib.compress(np.asarray(model.published, PUBLISHED_TYPE).tobytes())
         made = datetime.now(UTC).isoformat(timespec="seconds")
         self._db.execute(
-            "INSERT INTO versions VALUES (?, ?, ?, ?, '', ?, ?, ?, ?, ?)",
+            "INSERT INTO versions VALUES (?, ?, ?, ?, '', ?, ?, ?, ?, ?, ?)",
             (
                 *(self._lineage, model.version, made, origin, facts, cohort, published),
-                *(model.fine.tobytes(), version.delta),
+                *(model.fine.tobytes(), model.optimizer_state, version.delta),
             ),
         )
 
@@ -389,8 +390,8 @@ class Journal(Database):
         trial = learning.trial.model.version if learning.trial else None
         live = (learning.stable.model.version, trial)
         self._db.execute(
-            "UPDATE versions SET role = 'past', fine = NULL, delta = NULL WHERE lineage = ? "
-            "AND role IN ('stable', 'trial') AND version NOT IN (?, ifnull(?, -1))",
+            "UPDATE versions SET role = 'past', fine = NULL, optimizer = NULL, delta = NULL "
+            "WHERE role IN ('stable', 'trial') AND lineage = ? AND version != ? AND version IS NOT ?",
             (self._lineage, *live),
         )
         for role, version in zip(("stable", "trial"), live, strict=True):
@@ -401,7 +402,7 @@ class Journal(Database):
 
     def _take_back(self) -> None:
         self._db.execute(
-            "UPDATE versions SET role = 'taken back', fine = NULL, delta = NULL "
+            "UPDATE versions SET role = 'taken back', fine = NULL, optimizer = NULL, delta = NULL "
             "WHERE lineage = ? AND role = 'trial'",
             (self._lineage,),
         )

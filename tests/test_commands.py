@@ -19,7 +19,7 @@ from protocol.cohort import is_on_trial
 from protocol.messages import Chunk
 from protocol.spec import Spec
 from rounds.model import GlobalModel
-from rounds.strategy import cosine_step
+from rounds.optimizers import cosine_step
 from rounds.sums import PartialSum
 from tests.conftest import Broker
 from tests.test_aggregator_service import (

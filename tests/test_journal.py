@@ -68,7 +68,7 @@ def advanced(learning: Learning, round_: int = 0) -> Learning:
     """Learned from a round with one update."""
     total = PartialSum(SPEC.global_count, weight=1)
     total.changes += range(SPEC.global_count)
-    learning.close({Basis(0, on_trial=False): total}, round_)
+    learning.close({Basis(0, on_trial=False): total}, [], round_)
     return learning
 
 

@@ -26,7 +26,7 @@ from protocol.messages import Chunk, Plan, Receipt, Round, Update
 from protocol.spec import Spec
 from protocol.topics import Topics, shard_of
 from rounds.model import GlobalModel
-from rounds.strategy import cosine_step
+from rounds.optimizers import cosine_step
 from rounds.sums import PartialSum
 from tests.faults.ledger import Account
 from tests.faults.service_process import PATIENCE, Aggregator
