@@ -391,7 +391,8 @@ class Journal(Database):
         live = (learning.stable.model.version, trial)
         self._db.execute(
             "UPDATE versions SET role = 'past', fine = NULL, optimizer = NULL, delta = NULL "
-            "WHERE role IN ('stable', 'trial') AND lineage = ? AND version != ? AND version IS NOT ?",
+            "WHERE role NOT IN ('past', 'taken back') "
+            "AND lineage = ? AND version != ? AND version IS NOT ?",
             (self._lineage, *live),
         )
         for role, version in zip(("stable", "trial"), live, strict=True):

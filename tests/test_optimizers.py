@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from protocol.fixed import WEIGHT_BITS
@@ -91,6 +91,8 @@ def test_adaptive_rules_are_those_of_reddi_et_al_2021(
     for found, (seed, eta) in zip(trajectory(steps, **settings), steps, strict=True):
         for i, delta in enumerate(deltas(seed)):
             m[i] = beta1 * m[i] + (1 - beta1) * delta
+            if second is yogi:  # Where both are alike, a rounding decides the sign.
+                assume(abs(v[i] - delta**2) > 1e-6 * delta**2)
             v[i] = second(v[i], delta, beta2)
             assert found[i] == pytest.approx(eta * m[i] / (sqrt(v[i]) + tau), abs=1e-9)
 
