@@ -10,7 +10,7 @@ import pytest
 from localfleet.processes import PROJECT
 from protocol import fixed
 from protocol.errors import SpecError
-from protocol.layers import LOCAL, RELU, Kind
+from protocol.layers import LOCAL, RELU, Kind, LayerShape
 from protocol.spec import Spec
 
 TEXT = """\
@@ -138,6 +138,12 @@ def test_a_wrong_setting_is_named_with_its_line(
         (21, "cohort", "19: rounds.cohort: is missing"),
     ],
 )
+@pytest.mark.parametrize("name", ["sine", "omniglot", "keywords"])
+def test_a_plan_tells_the_layers(name: str) -> None:
+    spec = Spec.from_file(PROJECT / "specs" / f"{name}.toml")
+    assert tuple(map(LayerShape.of_plan, spec.plan.layers)) == spec.layers
+
+
 def test_a_missing_setting_is_named_with_its_tables_line(
     number: int, where: str, reason: str
 ) -> None:
