@@ -138,12 +138,6 @@ def test_a_wrong_setting_is_named_with_its_line(
         (21, "cohort", "19: rounds.cohort: is missing"),
     ],
 )
-@pytest.mark.parametrize("name", ["sine", "omniglot", "keywords"])
-def test_a_plan_tells_the_layers(name: str) -> None:
-    spec = Spec.from_file(PROJECT / "specs" / f"{name}.toml")
-    assert tuple(map(LayerShape.of_plan, spec.plan.layers)) == spec.layers
-
-
 def test_a_missing_setting_is_named_with_its_tables_line(
     number: int, where: str, reason: str
 ) -> None:
@@ -459,3 +453,9 @@ def test_the_start_is_drawn_within_each_layers_limit() -> None:
     reseeded = Spec.from_toml(line(4, "inputs = 100").replace("seed = 1", "seed = 2"))
     assert not np.array_equal(start, reseeded.start())
     assert not np.array_equal(local, reseeded.local_start())
+
+
+@pytest.mark.parametrize("name", ["sine", "omniglot", "keywords"])
+def test_a_plan_tells_the_layers(name: str) -> None:
+    spec = Spec.from_file(PROJECT / "specs" / f"{name}.toml")
+    assert tuple(map(LayerShape.of_plan, spec.plan.layers)) == spec.layers
