@@ -39,7 +39,7 @@ CREATE TABLE updates (
     lineage INTEGER NOT NULL, round INTEGER NOT NULL, board TEXT NOT NULL,
     counted INTEGER NOT NULL, nonce INTEGER NOT NULL, digest BLOB NOT NULL, payload BLOB NOT NULL,
     PRIMARY KEY (lineage, round, board)
-) WITHOUT ROWID;
+);
 CREATE INDEX counted ON updates (lineage, counted);
 CREATE TABLE versions (
     lineage INTEGER NOT NULL, version INTEGER NOT NULL, made TEXT NOT NULL, origin TEXT NOT NULL,

@@ -34,6 +34,12 @@ class Fleet(Protocol):
     def refused(self, code: int) -> None:
         """The broker refuses the connection, for this reason (MQTT 3.1.1, table 3.1)."""
 
+    def there(self, crowd: "Crowd") -> None:
+        """The broker has accepted the connection and what it subscribes to."""
+
+    def answers(self, crowd: "Crowd") -> None:
+        """The broker has answered a ping: what it had for these boards until then has been read."""
+
     def lost(self, crowd: "Crowd") -> None:
         """The connection has ended."""
 
@@ -78,11 +84,6 @@ class Crowd(asyncio.Protocol):
         self._on_the_way: set[int] = set()  # and of those whose update is not acknowledged.
         self._resend = RESEND_SECONDS
         self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether there is a connection, even if the broker has not answered yet."""
-        return self._transport is not None
 
     # --- The connection
 
@@ -144,17 +145,7 @@ class Crowd(asyncio.Protocol):
         except PacketError:
             self.cut()
             return
-        acknowledged = 0
-        for head, body in packets:
-            if head >> 4 == mqtt.PUBACK:
-                place = int.from_bytes(body, "big") - 1
-                if place in self._on_the_way:
-                    self._on_the_way.remove(place)
-                    acknowledged += 1
-            elif head >> 4 == mqtt.CONNACK and body[-1]:
-                self._fleet.refused(body[-1])
-        if acknowledged:
-            self._fleet.acknowledged(self._round, acknowledged)
+        self._confirmed(packets)
         if self._transport:
             self._transport.write(mqtt.acknowledge(it.packet for it in messages if it.packet))
         for message in messages:
@@ -162,6 +153,24 @@ class Crowd(asyncio.Protocol):
                 self._hear(message)
             except MessageError:
                 continue  # As a board goes on.
+
+    def _confirmed(self, packets: list[mqtt.Packet]) -> None:
+        """What the broker says of what we have sent."""
+        acknowledged = 0
+        for head, body in packets:
+            if head >> 4 == mqtt.PUBACK:
+                place = int.from_bytes(body, "big") - 1
+                if place in self._on_the_way:
+                    self._on_the_way.remove(place)
+                    acknowledged += 1
+            elif head >> 4 == mqtt.SUBACK:
+                self._fleet.there(self)
+            elif head >> 4 == mqtt.PINGRESP:
+                self._fleet.answers(self)
+            elif head >> 4 == mqtt.CONNACK and body[-1]:
+                self._fleet.refused(body[-1])
+        if acknowledged:
+            self._fleet.acknowledged(self._round, acknowledged)
 
     def _hear(self, message: mqtt.Message) -> None:
         if message.topic == self._topics.round:

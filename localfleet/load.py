@@ -85,7 +85,7 @@ def run(  # noqa: PLR0913 - what a load is made of
         boards: how many.
         rounds: how many to take part in.
         connections: how many the boards share; one each if None.
-        reconnect: in each round, once all updates are sent, cut all connections at once.
+        reconnect: in each round, once the broker has all updates, cut all connections at once.
 
     Raises:
         LoadError: the broker refuses, nothing comes from the fleet, or this process may not open
@@ -97,7 +97,7 @@ def run(  # noqa: PLR0913 - what a load is made of
             f"{boards:,} boards on {connections} connections: one carries at most {MOST_BOARDS:,}; "
             f"give more --connections"
         )
-    _allow_files(connections + SPARE_FILES)
+    allow_files(connections + SPARE_FILES)
     return asyncio.run(_Fleet(Load(boards, connections), broker, fleet, rounds, reconnect).play())
 
 
@@ -153,15 +153,18 @@ class _Fleet:
         self._boards: list[str] = []
         self._reconnect = reconnect
         self._crowds: list[Crowd] = []
+        self._away: set[Crowd] = set()  # Those without a subscribed connection.
         self._round: Round | None = None  # The newest.
         self._open: int | None = None  # Its number, until it is over or owes us nothing more.
         self._asked: frozenset[str] = frozenset()
+        self._was_cut_in: int | None = None
         self._owed = 0  # Receipts that the open round still owes, ...
         self._unacknowledged = 0  # and PUBACKs that the broker does.
         self._began: float | None = None
         self._news = time.monotonic()
         self._done = asyncio.Event()
-        self._gone = asyncio.Event()
+        self._silent: set[Crowd] = set()  # Those that owe us the answer to a ping, or their end.
+        self._quiet = asyncio.Event()
         self._failure: LoadError | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -172,6 +175,7 @@ class _Fleet:
         for part in np.array_split(np.arange(len(made)), self.load.connections):
             self._crowds.append(Crowd(self, self._topics, [made[i] for i in part]))
         self._news = time.monotonic()
+        self._away.update(self._crowds)
         for crowd in self._crowds:
             self._connect(crowd)
         pinged = time.monotonic()
@@ -188,7 +192,7 @@ class _Fleet:
                         crowd.ping()
         if self._failure:
             raise self._failure
-        await self._leave()
+        await self._last_words()
         return self.load
 
     def _silence(self) -> str:
@@ -253,11 +257,19 @@ class _Fleet:
             else:
                 return
 
-    async def _leave(self) -> None:
-        for crowd in self._crowds:
-            crowd.leave()
-        with contextlib.suppress(TimeoutError):  # The broker hangs up on the last word.
-            await asyncio.wait_for(self._gone.wait(), CONNECT_SECONDS)
+    async def _last_words(self) -> None:
+        """Hear what is under way, then leave: the first board to hear of the end must not cut it.
+
+        Neither is waited for long.
+        """
+        for last_word in (Crowd.ping, Crowd.leave):
+            self._silent = set(self._crowds) - self._away
+            self._quiet.clear()
+            for crowd in self._silent:
+                last_word(crowd)
+            if self._silent:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._quiet.wait(), CONNECT_SECONDS)
 
     # --- What the connections tell
 
@@ -267,12 +279,22 @@ class _Fleet:
         )
         self._done.set()
 
+    def there(self, crowd: Crowd) -> None:
+        self._news = time.monotonic()
+        self._away.discard(crowd)
+        self._finish()
+
+    def answers(self, crowd: Crowd) -> None:
+        self._silent.discard(crowd)
+        if not self._silent:
+            self._quiet.set()
+
     def lost(self, crowd: Crowd) -> None:
+        self._away.add(crowd)
+        self.answers(crowd)
         if not self._done.is_set():
             self.load.reconnected += 1
             self._connect(crowd)
-        elif not any(crowd.is_connected for crowd in self._crowds):
-            self._gone.set()
 
     def asks(self, announced: Round) -> frozenset[str]:
         before = self._round
@@ -307,9 +329,8 @@ class _Fleet:
         if round_ != self._open:
             return
         self._unacknowledged -= count
-        if self._reconnect and self._unacknowledged == 0:
-            for crowd in self._crowds:
-                crowd.cut()
+        if self._unacknowledged == 0:
+            self._cut()
 
     def receipted(self, round_: int, count: int) -> None:
         self._news = time.monotonic()
@@ -319,17 +340,30 @@ class _Fleet:
             if self._owed == 0:
                 self._end()
 
+    def _cut(self) -> None:
+        """Cut all connections, once a round, if that is wanted."""
+        if self._reconnect and self._was_cut_in != self._open:
+            self._was_cut_in = self._open
+            self._away.update(self._crowds)
+            for crowd in self._crowds:
+                crowd.cut()
+
     def _end(self) -> None:
         """The open round is over, or owes us nothing more."""
+        self._cut()  # Its end can be heard before the last PUBACKs.
         self._open = None
         self.load.rounds += 1
         if self._began is not None:
             self.load.seconds = time.monotonic() - self._began
-        if self.load.rounds >= self._rounds:
+        self._finish()
+
+    def _finish(self) -> None:
+        """The load is done when the last round is, and whoever was cut off is back."""
+        if self.load.rounds >= self._rounds and not (self._reconnect and self._away):
             self._done.set()
 
 
-def _allow_files(count: int) -> None:
+def allow_files(count: int) -> None:
     """Let this process open so many files, sockets included."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if count > soft:

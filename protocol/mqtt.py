@@ -18,6 +18,7 @@ CONNACK: Final = 2
 PUBLISH: Final = 3
 PUBACK: Final = 4
 SUBACK: Final = 9
+PINGRESP: Final = 13
 """Kinds of packets: the upper half of their first byte (2.2.1)."""
 PINGREQ: Final = b"\xc0\x00"
 DISCONNECT: Final = b"\xe0\x00"

@@ -10,7 +10,7 @@ import pytest
 from localfleet.processes import PROJECT
 from protocol import fixed
 from protocol.errors import SpecError
-from protocol.layers import LOCAL, RELU, Kind
+from protocol.layers import LOCAL, RELU, Kind, LayerShape
 from protocol.spec import Spec
 
 TEXT = """\
@@ -461,3 +461,9 @@ def test_a_spec_is_read_from_json_as_the_journal_keeps_it(name: str) -> None:
     again = Spec.model_validate_json(spec.model_dump_json())
     assert again == spec
     assert again.lineage == spec.lineage
+
+
+@pytest.mark.parametrize("name", ["sine", "omniglot", "keywords"])
+def test_a_plan_tells_the_layers(name: str) -> None:
+    spec = Spec.from_file(PROJECT / "specs" / f"{name}.toml")
+    assert tuple(map(LayerShape.of_plan, spec.plan.layers)) == spec.layers
