@@ -96,7 +96,7 @@ class Values:
                     self._refuse(len(values.words))
                 self._point(values.words)
             return
-        if self._own is None:
+        if self.words is not self._own or self._own is None:
             self.take_own()
         count = self._count
         if count == 1 and isinstance(values, _NUMBERS):
