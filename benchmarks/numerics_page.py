@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -107,6 +108,7 @@ def page(outcomes: list[Outcome], *, tested: int, versions: int, minutes: float)
         tested=f"{tested:,}",
         versions=versions,
         minutes=f"{minutes:.0f}",
+        cores=os.cpu_count(),
     )
 
 
@@ -134,7 +136,8 @@ float64, on the three networks of `specs/`. This page is written by
 
     make numerics OMNIGLOT=PATH SPEECH=PATH
 
-which took {minutes} minutes; `PATH` is each data set as it is published.
+which took {minutes} minutes on {cores} cores, shared with other work if there was any; `PATH` is
+each data set as it is published.
 
 | network | rounds | seeds | measure | fixed point | float64 | difference |
 | --- | --- | --- | --- | --- | --- | --- |

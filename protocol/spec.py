@@ -267,8 +267,12 @@ class Rounds(Part):
         if self.mode == "buffered" and self.quorum is None:
             msg = "buffered rounds need a quorum: the updates after which a version is made"
             raise ValueError(msg)
-        if self.mode == "buffered" and self.privacy is not None:
-            msg = "privacy counts one update of a board in a version; buffered rounds may hold two"
+        one_each = self.privacy is not None or self.combine.rule not in {"mean", "count"}
+        if self.mode == "buffered" and one_each:
+            msg = (
+                "privacy and rules that compare updates take one update of a board for a version, "
+                "and a buffered round may hold two: take mode = 'synchronous'"
+            )
             raise ValueError(msg)
         if self.choose != "sampling" and self.asking > MOST_CHOSEN:
             msg = (

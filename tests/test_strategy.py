@@ -147,3 +147,17 @@ def test_privacy_is_for_a_mean_that_it_clips_itself(settings: str) -> None:
 def test_a_spec_written_in_full_is_read_again() -> None:
     rounds = parsed('[rounds.optimizer]\nrule = "adam"\ntau = 0.5')
     assert Rounds.model_validate(rounds.model_dump()) == rounds
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        '[rounds.combine]\nrule = "median"\nbyzantine = 1',
+        "[rounds.privacy]\nclip = 1.0\nnoise_multiplier = 1.0\ndelta = 1e-5",
+    ],
+)
+def test_what_takes_one_update_of_a_board_is_refused_where_there_may_be_two(settings: str) -> None:
+    buffered = TEXT.replace("cohort = 8", 'cohort = 8\nquorum = 4\nmode = "buffered"')
+    assert Spec.from_toml(buffered).rounds.oldest == 8
+    with pytest.raises(SpecError, match="a buffered round may hold two: take mode"):
+        Spec.from_toml(buffered + settings)
