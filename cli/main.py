@@ -6,7 +6,9 @@ import typer
 
 from aggregator.errors import AggregatorError
 from cli.demo import demo
+from cli.fleet import fleet
 from cli.load import load
+from cli.model import model
 from cli.serve import serve
 from localfleet.errors import LocalFleetError
 from protocol.errors import ProtocolError
@@ -19,6 +21,8 @@ commands = typer.Typer(
 commands.command()(serve)
 commands.command()(demo)
 commands.command()(load)
+commands.add_typer(fleet, name="fleet")
+commands.add_typer(model, name="model")
 
 
 def app() -> None:

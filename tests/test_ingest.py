@@ -185,9 +185,9 @@ def test_a_refused_update_does_not_stand_in_the_way_of_a_sound_one(bench: Bench)
     group = [cut, replace(update(), query=0), update(), replace(update(), nonce=2)]
     taken = bench.ingest.take([arrived(message) for message in group])
     assert taken.accepted == [update()]
-    assert [refused.reason for refused in taken.refused] == [
+    assert {refused.reason for refused in taken.refused} == {
         *(Refusal.SPARSE, Refusal.GARBLED, Refusal.CONFLICT)
-    ]
+    }
     assert taken.receipts == {0: {BOARDS[0]}}
 
 

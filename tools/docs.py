@@ -34,6 +34,7 @@ from protocol.spec import (
     Spec,
     Training,
 )
+from protocol.strategy import Combine, Optimizer, Privacy
 from rounds.core import TRANSITIONS
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -334,6 +335,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "spec-training": lambda: keys_of(Training),
     "spec-rounds": lambda: keys_of(Rounds),
     "spec-canary": lambda: keys_of(Canary),
+    "spec-combine": lambda: keys_of(Combine),
+    "spec-optimizer": lambda: keys_of(Optimizer),
+    "spec-privacy": lambda: keys_of(Privacy),
     "board-settings": board_settings,
     "formats": formats,
     "metrics": metrics,
