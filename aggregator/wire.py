@@ -16,7 +16,7 @@ from typing import Final
 from protocol import mqtt
 from protocol.errors import PacketError
 
-READ_BYTES: Final = 2**16
+READ_BYTES: Final = 2**15
 """At a time, at most."""
 
 
