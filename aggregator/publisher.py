@@ -8,7 +8,8 @@ from aggregator.commands import Answer
 from aggregator.ingest import Refused
 from aggregator.transport import Transport
 from protocol.messages import CHUNK_BYTES, Chunk, Receipt, Round
-from protocol.spec import Rounds, Spec
+from protocol.rounds import Rounds
+from protocol.spec import Spec
 from protocol.topics import NAME, Topics, shard_of
 from rounds.cohort import Cohort
 from rounds.core import Refusal

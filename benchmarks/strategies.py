@@ -20,8 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from localfleet.processes import PROJECT
+from protocol.rounds import Rounds
 from protocol.sparse import LARGEST
-from protocol.spec import Rounds, Spec
+from protocol.spec import Spec
 from simulation.engine import Engine
 from simulation.fleet import honest, measure, play
 from simulation.tasks import SineTasks

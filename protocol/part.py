@@ -1,6 +1,10 @@
 """What all tables of a spec have in common: they are strict, and cannot be changed."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Percent = Annotated[float, Field(gt=0, le=100)]
 
 
 class Part(BaseModel):

@@ -5,28 +5,25 @@ from __future__ import annotations
 import re
 import tomllib
 from functools import cached_property
-from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import (
-    Discriminator,
     Field,
     PrivateAttr,
     StringConstraints,
-    Tag,
     ValidationError,
     model_validator,
 )
 
 from protocol import fixed, memory
-from protocol.cohort import MOST_CHOSEN
 from protocol.errors import SpecError
-from protocol.layers import Kind, LayerShape
+from protocol.layers import LayerShape
 from protocol.messages import LOSSES, U32, Plan
-from protocol.part import Part
+from protocol.network import TAGS, Model
+from protocol.part import Part, Percent
+from protocol.rounds import Rounds
 from protocol.sparse import MAX_BLOCK, MAX_PARAMETERS, block_size, top_count
-from protocol.strategy import Combine, Optimizer, Privacy, check
 from protocol.topics import NAME
 
 if TYPE_CHECKING:
@@ -37,142 +34,6 @@ if TYPE_CHECKING:
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$")]
 Samples = Annotated[int, Field(ge=1, le=2047)]
 Rate = Annotated[float, Field(gt=0, le=0.5)]
-Percent = Annotated[float, Field(gt=0, le=100)]
-
-
-class _Weighted(Part):
-    activation: Literal["relu", "none"] = Field(description="What follows the sums.")
-    local: bool = Field(
-        default=False,
-        description="Whether the layer stays on the board and is rebuilt there in every round.",
-    )
-
-
-class Dense(_Weighted):
-    """Every output sees every input; a grid below is taken as one long row."""
-
-    kind: Literal["dense"] = "dense"
-    outputs: int = Field(ge=1, le=fixed.MAX_OUTPUTS, description="Neurons of the layer.")
-
-
-class Conv(_Weighted):
-    """A convolution; windows lie inside the input, so the grid shrinks."""
-
-    kind: Literal["conv"]
-    outputs: int = Field(ge=1, le=fixed.MAX_OUTPUTS, description="Channels of the output.")
-    kernel: Literal[1, 3] = Field(description="Height and width of a window.")
-    stride: int = Field(default=1, ge=1, le=8, description="Pixels from a window to the next.")
-
-
-class Depthwise(_Weighted):
-    """A convolution of each channel on its own."""
-
-    kind: Literal["depthwise"]
-    kernel: Literal[3] = Field(default=3, description="Height and width of a window.")
-    stride: int = Field(default=1, ge=1, le=8, description="Pixels from a window to the next.")
-
-
-class Pool(Part):
-    """The mean of windows that do not overlap; pixels that fill no window are left out."""
-
-    kind: Literal["pool"]
-    size: Literal[2, 4] = Field(description="Height and width of a window.")
-
-
-def _kind(layer: object) -> object:
-    """What a layer says that it is; dense, if it says nothing."""
-    if isinstance(layer, dict):
-        return layer.get("kind", "dense")
-    return getattr(layer, "kind", None)
-
-
-Layer = Annotated[
-    Annotated[Dense, Tag("dense")]
-    | Annotated[Conv, Tag("conv")]
-    | Annotated[Depthwise, Tag("depthwise")]
-    | Annotated[Pool, Tag("pool")],
-    Discriminator(_kind),
-]
-Side = Annotated[int, Field(ge=1, le=fixed.MAX_INPUTS)]
-Inputs = Annotated[
-    Annotated[Side, Tag("values")] | Annotated[tuple[Side, Side, Side], Tag("grid")],
-    # A list, too: JSON, as the journal keeps a spec, has no tuples.
-    Discriminator(lambda inputs: "grid" if isinstance(inputs, tuple | list) else "values"),
-]
-_TAGS = {"dense", "conv", "depthwise", "pool", "values", "grid"}
-
-
-class Model(Part):
-    """The network."""
-
-    inputs: Inputs = Field(
-        description="Values in a sample; or height, width and channels of a grid of them."
-    )
-    loss: Literal["mse", "cross_entropy"] = Field(
-        description="What is minimised: the mean squared error, or the cross-entropy of classes."
-    )
-    layers: tuple[Layer, ...] = Field(min_length=1, description="From the input to the output.")
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        last = self.layers[-1]
-        if not isinstance(last, Dense) or last.activation != "none":
-            msg = "the last layer must be dense with activation 'none': its sums are the prediction"
-            raise ValueError(msg)
-        sides = {layer.local for layer in self.layers if not isinstance(layer, Pool)}
-        if False not in sides:
-            msg = "every layer is local, so there is nothing for the fleet to learn"
-            raise ValueError(msg)
-        if True not in sides:
-            msg = (
-                "no layer is local, so there is nothing to reconstruct; mark one with local = true"
-            )
-            raise ValueError(msg)
-        for number, (layer, shape) in enumerate(zip(self.layers, self.shapes, strict=True)):
-            if problem := _problem(shape):
-                msg = f"layer {number} ({layer.kind}): {problem}"
-                raise ValueError(msg)
-        return self
-
-    @cached_property
-    def shapes(self) -> tuple[LayerShape, ...]:
-        """The layers in their places."""
-        grid = self.inputs if isinstance(self.inputs, tuple) else (1, 1, self.inputs)
-        shapes = []
-        for layer in self.layers:
-            shape = _place(layer, *grid)
-            shapes.append(shape)
-            grid = (shape.rows, shape.columns, shape.outputs)
-        return tuple(shapes)
-
-
-def _place(layer: Layer, height: int, width: int, channels: int) -> LayerShape:
-    """The layer on top of a grid."""
-    match layer:
-        case Dense():
-            place = (Kind.SUMS, 1, 1, height * width * channels, layer.outputs, 1, 1)
-        case Conv():
-            place = (Kind.SUMS, height, width, channels, layer.outputs, layer.kernel, layer.stride)
-        case Depthwise():
-            place = (Kind.DEPTHWISE, height, width, channels, channels, layer.kernel, layer.stride)
-        case Pool():
-            place = (Kind.POOL, height, width, channels, channels, layer.size, layer.size)
-            return LayerShape(*place, relu=False, local=False)
-    return LayerShape(*place, relu=layer.activation == "relu", local=layer.local)
-
-
-def _problem(shape: LayerShape) -> str | None:
-    """Why a layer cannot be computed where it stands."""
-    if shape.rows < 1 or shape.columns < 1:
-        return (
-            f"its {shape.kernel} x {shape.kernel} windows do not fit into the "
-            f"{shape.height} x {shape.width} pixels below it"
-        )
-    if shape.dot_shift > fixed.WEIGHT_BITS:
-        return f"{shape.row_size - 1} products in a sum; the arithmetic holds up to about 2**15"
-    if shape.error_shift >= fixed.WEIGHT_BITS:
-        return f"{shape.outputs} outputs share an input; the arithmetic holds up to 2**11 in all"
-    return None
 
 
 class Training(Part):
@@ -194,114 +55,6 @@ class Training(Part):
         default=False,
         description="Whether what a board did not send is added to its next update.",
     )
-
-
-class Canary(Part):
-    """A new version of the model is tried out by some boards before the others get it."""
-
-    share: float = Field(gt=0, lt=1, description="Share of the boards that try it out.")
-    tolerance: float = Field(
-        ge=0,
-        le=100,
-        description="It is taken back when their loss exceeds the others' by more than this share.",
-    )
-
-
-class Rounds(Part):
-    """What the aggregator does."""
-
-    count: int = Field(ge=1, le=U32, description="Rounds until the fleet is done.")
-    mode: Literal["synchronous", "buffered"] = Field(
-        default="synchronous",
-        description="Whether an update counts in its own round only, or may come late.",
-    )
-    cohort: int = Field(ge=1, le=1_000_000, description="Boards at work in a round.")
-    choose: Literal["sampling", "fairness", "battery"] = Field(
-        default="sampling",
-        description="Whom it asks: each alike, who was not heard for longest, or the best charged.",
-    )
-    extra: float = Field(
-        default=0.0,
-        ge=0,
-        le=10,
-        description="Boards asked beyond the cohort, as a share of it, in case some fail.",
-    )
-    quorum: int | None = Field(
-        default=None, ge=1, description="Updates that close a round; the whole cohort if not given."
-    )
-    max_age: int = Field(
-        default=8,
-        ge=1,
-        le=255,
-        description="Buffered: rounds by which an update may be late; an older one is refused.",
-    )
-    discount: float = Field(
-        default=0.5,
-        ge=0,
-        le=10,
-        description="Buffered: an update that is a rounds late weighs (1 + a) ** -discount.",
-    )
-    deadline: float = Field(
-        gt=0, le=1_000_000, description="Seconds for which a round stays open at most."
-    )
-    step_max: float = Field(
-        ge=0, le=100, description="The first round's step, a_max of the cosine rule."
-    )
-    step_min: float = Field(default=0.0, ge=0, le=100, description="The step at the end, a_min.")
-    percent_down: Percent = Field(
-        description="Share of the global parameters that the aggregator sends after a round."
-    )
-    canary: Canary | None = None
-    combine: Combine = Combine()
-    optimizer: Optimizer = Optimizer()
-    privacy: Privacy | None = None
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.quorum is not None and self.quorum > self.cohort:
-            msg = f"quorum {self.quorum} is more than the cohort's {self.cohort} boards"
-            raise ValueError(msg)
-        if self.step_min > self.step_max:
-            msg = f"step_min {self.step_min} is above step_max {self.step_max}"
-            raise ValueError(msg)
-        if self.mode == "buffered" and self.quorum is None:
-            msg = "buffered rounds need a quorum: the updates after which a version is made"
-            raise ValueError(msg)
-        one_each = self.privacy is not None or self.combine.rule not in {"mean", "count"}
-        if self.mode == "buffered" and one_each:
-            msg = (
-                "privacy and rules that compare updates take one update of a board for a version, "
-                "and a buffered round may hold two: take mode = 'synchronous'"
-            )
-            raise ValueError(msg)
-        if self.choose != "sampling" and self.asking > MOST_CHOSEN:
-            msg = (
-                f"a round can name at most {MOST_CHOSEN} boards, and this one asks {self.asking}: "
-                f"take choose = 'sampling', or a smaller cohort"
-            )
-            raise ValueError(msg)
-        check(self.combine, self.privacy, self.asking, self.closing)
-        return self
-
-    @property
-    def asking(self) -> int:
-        """Boards that a round asks."""
-        return ceil(self.cohort * (1 + self.extra))
-
-    @property
-    def oldest(self) -> int:
-        """Rounds by which an update may be late; 0 if it must be in time."""
-        return self.max_age if self.mode == "buffered" else 0
-
-    @property
-    def closing(self) -> int:
-        """Updates that close a round."""
-        return self.cohort if self.quorum is None else self.quorum
-
-    @property
-    def clip(self) -> float | None:
-        """Largest L2 norm of an update that counts as it is, in weight values."""
-        return self.combine.clip_norm if self.privacy is None else self.privacy.clip
 
 
 class Spec(Part):
@@ -481,7 +234,7 @@ def _location(steps: tuple[int | str, ...]) -> tuple[int | str, ...]:
     """Where a setting stands in the file, which knows nothing of a union's members."""
     if steps[:1] != ("model",):
         return steps
-    return tuple(step for at, step in enumerate(steps) if at < 2 or step not in _TAGS)
+    return tuple(step for at, step in enumerate(steps) if at < 2 or step not in TAGS)
 
 
 _HEADER = re.compile(r"^\s*(\[\[?)\s*([^\]#]+?)\s*\]")

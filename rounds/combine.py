@@ -14,8 +14,8 @@ from typing import Final, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from protocol.rounds import Rounds
 from protocol.sparse import Sparse
-from protocol.spec import Rounds
 from protocol.strategy import MAX_COMPARED, Combine
 from rounds.privacy import Noise
 from rounds.sums import PartialSum, clipped

@@ -24,7 +24,7 @@ from enum import Enum, auto
 from math import inf
 from typing import Final, NamedTuple
 
-from protocol.spec import Rounds
+from protocol.rounds import Rounds
 from rounds.cohort import Cohort, Known, pick
 
 MOST_AWAKE: Final = 100_000

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.spec import Rounds
+from protocol.rounds import Rounds
 from protocol.strategy import Optimizer as Settings
 
 Floats = NDArray[np.float64]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from protocol.fixed import WEIGHT_BITS
+from protocol.rounds import Rounds
 from protocol.sparse import Sparse
-from protocol.spec import Rounds
 from rounds import combine
 from rounds.combine import Combined, Sums, rule_of
 from rounds.sums import PartialSum, clipped

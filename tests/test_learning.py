@@ -9,7 +9,8 @@ from protocol import sparse
 from protocol.cohort import EVERYONE
 from protocol.fixed import WEIGHT_MAX, WEIGHT_MIN
 from protocol.messages import Delta
-from protocol.spec import Canary, Spec
+from protocol.rounds import Canary
+from protocol.spec import Spec
 from rounds.learning import NO_TRIAL, Basis, Learning, Sums, Trial, Verdict, Version
 from rounds.model import GlobalModel
 from rounds.optimizers import cosine_step

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.cohort import EVERYONE, is_asked, ticket
-from protocol.spec import Rounds
+from protocol.rounds import Rounds
 from rounds.cohort import Cohort, Known
 from rounds.core import Announce, Close, Counted, Refusal, Resumed, RoundCore, State, Withdraw
 

@@ -4,7 +4,8 @@ import pytest
 
 from localfleet.processes import PROJECT
 from protocol.errors import SpecError
-from protocol.spec import Rounds, Spec
+from protocol.rounds import Rounds
+from protocol.spec import Spec
 
 TEXT = (PROJECT / "specs" / "sine.toml").read_text(encoding="utf-8")
 LINES = TEXT.count("\n")

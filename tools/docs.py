@@ -22,18 +22,9 @@ from pydantic.fields import FieldInfo
 
 from aggregator.metrics import Metrics
 from protocol import fixed, messages, sparse
-from protocol.spec import (
-    Canary,
-    Conv,
-    Dense,
-    Depthwise,
-    Inputs,
-    Model,
-    Pool,
-    Rounds,
-    Spec,
-    Training,
-)
+from protocol.network import Conv, Dense, Depthwise, Inputs, Model, Pool
+from protocol.rounds import Canary, Rounds
+from protocol.spec import Spec, Training
 from protocol.strategy import Combine, Optimizer, Privacy
 from rounds.core import TRANSITIONS
 
