@@ -31,7 +31,7 @@ demo: client ## Train a fleet of real parts: BOARDS=8 ROUNDS=300
 	@$(BIN)/tinymetafed demo --boards $(BOARDS) --rounds $(ROUNDS)
 
 numerics: $(READY) ## Hold fixed point against float64: OMNIGLOT=PATH SPEECH=PATH
-	@$(BIN)/python -m benchmarks.numerics $(if $(OMNIGLOT),--omniglot $(OMNIGLOT)) \
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.numerics $(if $(OMNIGLOT),--omniglot $(OMNIGLOT)) \
 		$(if $(SPEECH),--speech $(SPEECH))
 
 bench-wire: $(READY) ## Measure the bytes of an update beside plain codings and the entropy

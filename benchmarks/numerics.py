@@ -1,7 +1,8 @@
 """`make numerics`: what fixed point costs, against float64, on the three networks that ship.
 
 Both engines learn from the same tasks in the same order, with the same codec and aggregation; then
-each is asked the same held-out tasks. Writes `docs/numerics.md` and `docs/numerics.png`.
+each is asked the same held-out tasks. Writes `docs/numerics.md` and `docs/numerics.png`; the page
+tells how it is measured.
 """
 
 from __future__ import annotations
@@ -9,200 +10,121 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from benchmarks.numerics_page import FIXED, FLOAT, Outcome, Score, draw, page
 from localfleet.processes import PROJECT
+from protocol import fixed
 from protocol.spec import Spec
 from simulation.engine import Engine
 from simulation.fleet import measure, play
 from simulation.float64 import FloatEngine
 from simulation.held_out import character_tasks, sine_tasks, speaker_tasks
-from simulation.tasks import Tasks
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from simulation.tasks import Tasks
 
 PAGE: Final = PROJECT / "docs" / "numerics.md"
 PICTURE: Final = PROJECT / "docs" / "numerics.png"
 ENGINES: Final[dict[str, type[Engine | FloatEngine]]] = {
-    "fixed point": Engine,
-    "float64": FloatEngine,
+    FIXED: Engine,
+    FLOAT: FloatEngine,
 }
-SEEDS: Final = 5
-TESTED: Final = 500
-"""Held-out tasks at the end."""
-POINTS: Final = 6
+SEEDS: Final = {"sine": 20, "omniglot": 5, "keywords": 5}
+"""Sine's runs take seconds: more of them tell a finer difference."""
+TESTED: Final = 2000
+"""Held-out tasks, the same for every model."""
+VERSIONS: Final = 5
+"""Models that are asked, evenly spaced over the last tenth of the rounds."""
+POINTS: Final = 10
 """Of a curve."""
-CURVE: Final = 100
-"""Held-out tasks for a point of a curve."""
+CURVE: Final = 200
+"""Held-out tasks for a point of a curve; and boards that are asked at a time."""
 
 
 @dataclass(frozen=True)
 class Job:
     """One run of one engine."""
 
-    spec: Path
+    network: str
     data: Path | None
-    rounds: int
     engine: str
     seed: int
 
 
-@dataclass
-class Outcome:
-    """What came of it."""
-
-    job: Job
-    loss: float = 0.0
-    """On held-out tasks, at the end."""
-    accuracy: float = 0.0
-    curve: list[tuple[int, float]] = field(default_factory=list)
-    """Rounds, and the loss on held-out tasks after them."""
-    saturated: dict[str, int] = field(default_factory=dict)
-
-
 @cache
-def prepared(path: Path, data: Path | None, rounds: int) -> tuple[Spec, Tasks, Tasks]:
-    """A spec for so many rounds, and its tasks."""
-    spec = Spec.from_file(path)
-    spec = spec.model_copy(update={"rounds": spec.rounds.model_copy(update={"count": rounds})})
+def prepared(network: str, data: Path | None) -> tuple[Spec, Tasks, Tasks]:
+    """A spec and its tasks, to learn from and held out."""
+    spec = Spec.from_file(PROJECT / "specs" / f"{network}.toml")
     if data is None:
         return spec, *sine_tasks(spec)
-    make = speaker_tasks if path.stem == "keywords" else character_tasks
+    make = speaker_tasks if network == "keywords" else character_tasks
     return spec, *make(spec, data)
 
 
 def run(job: Job) -> Outcome:
     """Learn, and be asked."""
-    spec, learned, tested = prepared(job.spec, job.data, job.rounds)
-    engine = ENGINES[job.engine](spec, spec.rounds.cohort)
-    outcome = Outcome(job)
-    every = max(1, job.rounds // POINTS)
-    model = None
+    spec, learned, tested = prepared(job.network, job.data)
+    make, rounds = ENGINES[job.engine], spec.rounds.count
+    engine, asked = make(spec, spec.rounds.cohort), make(spec, CURVE)
+    is_classes = spec.model.loss == "cross_entropy"
+    outcome = Outcome(job.network, job.engine, job.seed, rounds, is_classes)
+    at_the_end = {rounds - part * rounds // (10 * VERSIONS) for part in range(VERSIONS)}
+    scores = []
+    published = spec.start()
     for model in play(spec, learned, engine, job.seed):
-        if model.version % every == 0:
-            few = ENGINES[job.engine](spec, CURVE)
-            loss = measure(spec, model.published, tested, few, seed=1).loss.mean()
+        published = model.published
+        if model.version % (rounds // POINTS) == 0:
+            loss = measure(spec, published, tested, asked, seed=0).loss.mean()
             outcome.curve.append((model.version, float(loss)))
-    if model is not None:
-        many = ENGINES[job.engine](spec, TESTED)
-        measured = measure(spec, model.published, tested, many, seed=2)
-        outcome.loss = float(measured.loss.mean())
-        outcome.accuracy = float(measured.accuracy.mean())
-    outcome.saturated = getattr(engine, "saturated", {})
+        if model.version in at_the_end:
+            scores.append(score(spec, published, tested, asked))
+    outcome.end = Score.mean(scores)
+    if isinstance(engine, Engine):
+        outcome.last = scores[-1]
+        outcome.last_in_float64 = score(spec, published, tested, FloatEngine(spec, CURVE))
+        outcome.saturated = engine.saturated
+        outcome.largest_errors = (
+            largest_error(spec, spec.start(), learned, job.seed),
+            largest_error(spec, published, learned, job.seed),
+        )
     return outcome
 
 
-def largest_error(job: Job) -> float:
-    """By how much the engines' weights differ at most after the same round, in weight units."""
-    spec, learned, _ = prepared(job.spec, job.data, job.rounds)
+def score(
+    spec: Spec, published: NDArray[np.int16], tested: Tasks, engine: Engine | FloatEngine
+) -> Score:
+    """What a model comes to on all held-out tasks."""
+    parts = [
+        measure(spec, published, tested, engine, seed) for seed in range(1, 1 + TESTED // CURVE)
+    ]
+    return Score.mean([Score(part.loss.mean(), part.accuracy.mean()) for part in parts])
+
+
+def largest_error(
+    spec: Spec, published: NDArray[np.int16], learned: Tasks, seed: int, boards: int = 8
+) -> float:
+    """By how much the engines' parameters differ at most after the same round."""
+    x, y = learned.draw(np.random.default_rng(seed), boards)
     after = []
     for make in ENGINES.values():
-        engine = make(spec, 8)
-        engine.load(spec.start(), local=False)
+        engine = make(spec, boards)
+        engine.load(published, local=False)
         engine.load(spec.local_start(), local=True)
-        engine.seed(range(8))
-        x, y = learned.draw(np.random.default_rng(job.seed), 8)
+        engine.seed(range(boards))
         for i in range(len(x)):
             engine.step(x[i], y[i], local=i < spec.training.support)
         after.append(np.concatenate([engine.flat(local=side) for side in (False, True)], axis=1))
-    return float(np.abs(after[0] - after[1]).max())
-
-
-def page(outcomes: list[Outcome], errors: dict[str, float]) -> str:
-    """The report."""
-    rows, saturation = [], []
-    for name, group in itertools.groupby(outcomes, lambda outcome: outcome.job.spec.stem):
-        mine = list(group)
-        spec = Spec.from_file(mine[0].job.spec)
-        is_classes = spec.model.loss == "cross_entropy"
-        of = {
-            engine: [outcome for outcome in mine if outcome.job.engine == engine]
-            for engine in ENGINES
-        }
-        mean = {
-            engine: np.mean([o.accuracy if is_classes else o.loss for o in found])
-            for engine, found in of.items()
-        }
-        spread = {
-            engine: np.std([o.accuracy if is_classes else o.loss for o in found], ddof=1)
-            for engine, found in of.items()
-        }
-        form = "{:.1%} ± {:.1%}" if is_classes else "{:.4f} ± {:.4f}"
-        cells = [form.format(mean[engine], spread[engine]) for engine in ENGINES]
-        apart = mean["fixed point"] - mean["float64"]
-        difference = (
-            f"{100 * apart:+.1f} points" if is_classes else f"{apart / mean['float64']:+.1%}"
-        )
-        what = "accuracy" if is_classes else "loss"
-        rows.append(
-            f"| {name} | {what} | {mine[0].job.rounds} | {' | '.join(cells)} | {difference} | "
-            f"{errors[name] / 2**12:.4f} |"
-        )
-        total = {
-            key: sum(o.saturated[key] for o in of["fixed point"])
-            for key in of["fixed point"][0].saturated
-        }
-        saturation.append(f"| {name} | " + " | ".join(f"{n:,}" for n in total.values()) + " |")
-    return TEXT.format(
-        seeds=SEEDS, tested=TESTED, rows="\n".join(rows), saturation="\n".join(saturation)
-    )
-
-
-TEXT: Final = """# Fixed point against float64
-
-Written by `make numerics`; the table is not edited by hand. Both engines learn the same tasks in
-the same order, from the same start, with the same codec and the same aggregation; only the boards'
-arithmetic differs. {seeds} seeds, mean and standard deviation over them; at the end each is asked
-{tested} held-out tasks, after its support samples. Stochastic rounding makes two runs part ways, as
-two float64 runs of other seeds would: single seeds differ by more than the means.
-
-| network | measure | rounds | fixed point | float64 | difference | largest error of a weight |
-| --- | --- | --- | --- | --- | --- | --- |
-{rows}
-
-The largest error of a weight is that of any of 8 boards after one round from the same start.
-
-![loss on held-out tasks over the rounds](numerics.png)
-
-What saturated in training, over all seeds:
-
-| network | activations | errors | weights |
-| --- | --- | --- | --- |
-{saturation}
-
-Formats and bounds stand in `protocol/fixed.py`. Nothing wraps, whatever the data: tests drive every
-kernel to its extremes. Gradients are clipped where the error format ends, or at the spec's `clip`.
-"""
-
-
-def draw(outcomes: list[Outcome], path: Path) -> None:
-    """Draw the losses over the rounds, a panel a network."""
-    from matplotlib.figure import Figure  # noqa: PLC0415 - slow to load
-
-    names = list(dict.fromkeys(outcome.job.spec.stem for outcome in outcomes))
-    figure = Figure(figsize=(4 * len(names), 3.4), layout="constrained")
-    panels = figure.subplots(1, len(names), squeeze=False)[0]
-    for axes, name in zip(panels, names, strict=True):
-        for engine, colour in (("float64", "#9a9a9a"), ("fixed point", "#0b6e99")):
-            curves = [
-                outcome.curve
-                for outcome in outcomes
-                if (outcome.job.spec.stem, outcome.job.engine) == (name, engine)
-            ]
-            rounds = [at for at, _ in curves[0]]
-            losses = np.array([[loss for _, loss in curve] for curve in curves])
-            axes.plot(rounds, losses.T, color=colour, alpha=0.25, linewidth=1)
-            axes.plot(rounds, losses.mean(axis=0), color=colour, linewidth=2, label=engine)
-        axes.set(title=name, xlabel="round", ylim=(0, None))
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("loss on held-out tasks")
-    panels[0].legend(frameon=False)
-    figure.savefig(path, dpi=110)
+    return float(np.abs(after[0] - after[1]).max() / 2**fixed.WEIGHT_BITS)
 
 
 def main() -> None:
@@ -211,39 +133,33 @@ def main() -> None:
     parser.add_argument("--omniglot", type=Path, help="the data set, as it is published, or .npz")
     parser.add_argument("--speech", type=Path, help="Speech Commands' folders")
     options = parser.parse_args()
-    networks: list[tuple[str, Path | None, int]] = [("sine", None, 300)]
-    for name, data, rounds in (
-        ("omniglot", options.omniglot, 150),
-        ("keywords", options.speech, 150),
-    ):
-        if data is None:
-            print(
-                f"{name} is left out: give its data by --{'speech' if name == 'keywords' else name}"
-            )
-        else:
-            networks.append((name, data, rounds))
+    networks = {"sine": None, "omniglot": options.omniglot, "keywords": options.speech}
+    for name, option in (("omniglot", "--omniglot"), ("keywords", "--speech")):
+        if networks[name] is None:
+            print(f"{name} is left out: give its data by {option}")
+            del networks[name]
     jobs = [
-        Job(PROJECT / "specs" / f"{name}.toml", data, rounds, engine, seed)
-        for name, data, rounds in networks
+        Job(name, data, engine, seed)
+        for name, data in networks.items()
         for engine in ENGINES
-        for seed in range(SEEDS)
+        for seed in range(SEEDS[name])
     ]
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # The pool has the cores.
-    outcomes = []
+    start, outcomes = time.monotonic(), []
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        for outcome in pool.map(run, jobs):
-            outcomes.append(outcome)
-            job = outcome.job
-            print(
-                f"{job.spec.stem} {job.engine}, seed {job.seed}: loss {outcome.loss:.4f}, "
-                f"accuracy {outcome.accuracy:.1%}",
-                flush=True,
-            )
-        firsts = {job.spec.stem: job for job in jobs}
-        errors = dict(zip(firsts, pool.map(largest_error, firsts.values()), strict=True))
-    PAGE.write_text(page(outcomes, errors), encoding="utf-8")
-    draw(outcomes, PICTURE)
-    print(f"{PAGE}\n{PICTURE}")
+        for _, group in itertools.groupby(pool.map(run, jobs), lambda outcome: outcome.network):
+            for outcome in group:
+                outcomes.append(outcome)
+                print(
+                    f"{outcome.network} {outcome.engine}, seed {outcome.seed}: "
+                    f"loss {outcome.end.loss:.4f}, accuracy {outcome.end.accuracy:.1%}",
+                    flush=True,
+                )
+            # Again after each network: who stops the rest keeps what is done.
+            minutes = (time.monotonic() - start) / 60
+            text = page(outcomes, tested=TESTED, versions=VERSIONS, minutes=minutes)
+            PAGE.write_text(text, encoding="utf-8")
+            draw(outcomes, PICTURE)
+    print(f"{PAGE}\n{PICTURE}\n{minutes:.0f} minutes")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """The board's engine in numpy, for many boards at once, bit for bit.
 
-Arrays are int64 although every value fits 32 bits: numpy does not warn when an int32 sum wraps. A
+Arrays are int64 although every value fits 32 bits: numpy does not warn when an int32 sum wraps. Two
+loops take nearly all of the time, and are narrower: dot products are formed in float64, which holds
+every integer below 2**53, and products that are shifted one by one in int32, as on a board. A
 leading axis runs over boards. The arithmetic is explained in :mod:`protocol.fixed`, the layers in
 :mod:`protocol.layers`.
 """
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
     from protocol.fixed import Words
     from protocol.spec import Spec
 
-_AT_ONCE: Final = 2**22
-"""Products that an update forms at a time: they take 8 bytes each."""
+_AT_ONCE: Final = 2**16
+"""Products formed at a time, of 4 bytes each: a core's cache holds them."""
+_TERMS: Final = 2**13
+"""Products summed in 32 bits at most: after an update's shift none is above 2**17."""
 
 
 class Engine:
@@ -132,15 +136,15 @@ class Engine:
         else:
             w = self.weights[i][:, :, :-1]
             shift = layer.error_shift
+            if layer.kind is Kind.DEPTHWISE:
+                taps = (error[..., None, :] * w.transpose(0, 2, 1)[:, None, None]) >> shift
+            else:
+                terms = error.reshape(self.boards, -1, layer.outputs).transpose(0, 2, 1)
+                taps = _sums_of_shifted(terms, w[:, :, None], shift)
+            taps = taps.reshape(self.boards, layer.rows, layer.columns, -1, layer.channels)
             for tap in range(layer.kernel**2):
                 into = _window(layer, carried, *divmod(tap, layer.kernel))
-                if layer.kind is Kind.DEPTHWISE:
-                    into += (error * w[:, None, None, :, tap]) >> shift
-                else:
-                    part = w[:, :, tap * layer.channels : (tap + 1) * layer.channels]
-                    for output in range(layer.outputs):
-                        product = error[..., output, None] * part[:, None, None, output]
-                        into += product >> shift
+                into += taps[:, :, :, tap]
             down = fixed.WEIGHT_BITS - shift
             carried = (carried + (1 << down >> 1)) >> down
         carried = self._saturate(carried.reshape(self.boards, -1), self._clip, "errors")
@@ -159,28 +163,53 @@ class Engine:
         draws = step.shape[1] * layer.outputs
         states = _next_states(self._states[i], draws)
         self._states[i] = states[:, -1]
-        dither = (states >> np.uint64(32 - fixed.UPDATE_SHIFT)).astype(np.int64)
-        dither = dither.reshape(step.shape)
+        dither = (states >> np.uint64(32 - fixed.UPDATE_SHIFT)).reshape(step.shape)
         windows = _windows(layer, below.reshape(self.boards, layer.height, layer.width, -1))
-        # Pixels in groups: where no weight can reach its end on the way, their order is nothing.
-        group = max(1, _AT_ONCE // w.size)
-        for first in range(0, step.shape[1], group):
-            pixels = slice(first, first + group)
-            change = step[:, pixels, :, None] * windows[:, pixels] + dither[:, pixels, :, None]
-            change >>= fixed.UPDATE_SHIFT
-            if (np.abs(w) + np.abs(change).sum(axis=1)).max() <= fixed.WEIGHT_MAX:
-                w -= change.sum(axis=1)
-            else:
-                for pixel in range(change.shape[1]):
-                    w -= change[:, pixel]
-                    outside = (w < fixed.WEIGHT_MIN) | (w > fixed.WEIGHT_MAX)
-                    self.saturated["weights"] += int(np.count_nonzero(outside))
-                    np.clip(w, fixed.WEIGHT_MIN, fixed.WEIGHT_MAX, out=w)
+        most = (np.abs(step) * np.abs(windows).max(axis=3) >> fixed.UPDATE_SHIFT) + 1
+        if (np.abs(w).max(axis=2) + most.sum(axis=1)).max() <= fixed.WEIGHT_MAX:
+            # No weight can reach its end on the way: the order of pixels is nothing.
+            w -= _sums_of_shifted(step, windows, fixed.UPDATE_SHIFT, dither)
+            return
+        for pixel in range(step.shape[1]):
+            at = slice(pixel, pixel + 1)
+            w -= _sums_of_shifted(step[:, at], windows[:, at], fixed.UPDATE_SHIFT, dither[:, at])
+            outside = (w < fixed.WEIGHT_MIN) | (w > fixed.WEIGHT_MAX)
+            self.saturated["weights"] += int(np.count_nonzero(outside))
+            np.clip(w, fixed.WEIGHT_MIN, fixed.WEIGHT_MAX, out=w)
 
     def _saturate(self, values: Words, most: int, what: str) -> Words:
         outside = np.abs(values) > most
         self.saturated[what] += int(np.count_nonzero(outside))
         return np.clip(values, -most, most)
+
+
+def _sums_of_shifted(
+    left: Words, right: Words, shift: int, dither: NDArray[np.integer] | None = None
+) -> Words:
+    """Sums over terms of ``(left * right + dither) >> shift``; shape (boards, rows, columns).
+
+    Args:
+        left: shape (boards, terms, rows).
+        right: shape (boards, terms, rows or 1, columns).
+        shift: right, by so many bits.
+        dither: shape as that of ``left``.
+    """
+    (boards, terms, rows), columns = left.shape, right.shape[3]
+    sums = np.zeros((boards, rows, columns), np.int64)
+    narrow, other = left.astype(np.int32)[..., None], right.astype(np.int32)
+    added = None if dither is None else dither.astype(np.int32)[..., None]
+    some_terms = min(terms, _TERMS, max(1, _AT_ONCE // (rows * columns)))
+    some_boards = max(1, _AT_ONCE // (rows * columns * some_terms))
+    for board in range(0, boards, some_boards):
+        here = slice(board, board + some_boards)
+        for term in range(0, terms, some_terms):
+            at = (here, slice(term, term + some_terms))
+            product = narrow[at] * other[at]
+            if added is not None:
+                product += added[at]
+            product >>= shift
+            sums[here] += product.sum(axis=1, dtype=np.int32)
+    return sums
 
 
 def _window(layer: LayerShape, grid: Words, dy: int, dx: int) -> Words:
@@ -214,17 +243,22 @@ def _windows(layer: LayerShape, grid: Words) -> Words:
 
 def _sums(layer: LayerShape, grid: Words, w: Words) -> Words:
     """Dot products of windows and rows of weights, in groups; each group's sum is shifted."""
-    shift = layer.dot_shift
     windows = _windows(layer, grid)
-    total = (windows[..., -1] * w[:, None, :, -1]) >> shift
+    # Doubles hold the sums exactly, scaled by a power of two as well; floor is the shift.
+    values = windows.astype(np.float64) * 2.0**-layer.dot_shift
+    rows = w.astype(np.float64)
+    total = np.floor(values[..., -1] * rows[:, None, :, -1])
     for segment in range(layer.kernel):
         for start in range(0, layer.segment, fixed.GROUP):
             first = segment * layer.segment + start
-            last = min(first + fixed.GROUP, (segment + 1) * layer.segment)
-            group = (windows[..., first:last] * w[:, None, :, first:last]).sum(axis=3)
-            total = total + (group >> shift)
-    down = fixed.WEIGHT_BITS - shift
-    return (total + (1 << down >> 1)) >> down
+            group = slice(first, min(first + fixed.GROUP, (segment + 1) * layer.segment))
+            if layer.kind is Kind.DEPTHWISE:
+                dots = np.einsum("bpci,bci->bpc", values[..., group], rows[..., group])
+            else:
+                dots = values[:, :, 0, group] @ rows[..., group].transpose(0, 2, 1)
+            total += np.floor(dots, out=dots)
+    down = fixed.WEIGHT_BITS - layer.dot_shift
+    return (total.astype(np.int64) + (1 << down >> 1)) >> down
 
 
 def _pool(layer: LayerShape, grid: Words) -> Words:

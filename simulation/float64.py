@@ -104,9 +104,11 @@ class FloatEngine:
             loss, told = (error**2).sum(axis=1), np.zeros(self.boards, bool)
         else:
             classes = y
-            weight = np.exp(z - z.max(axis=1, keepdims=True))
-            error = weight / weight.sum(axis=1, keepdims=True)
-            loss = -np.log(np.take_along_axis(error, classes, axis=1)[:, 0])
+            distance = z.max(axis=1, keepdims=True) - z
+            weight = np.exp(-distance)
+            total = weight.sum(axis=1, keepdims=True)
+            error = weight / total
+            loss = (np.log(total) + np.take_along_axis(distance, classes, axis=1))[:, 0]
             told = z.argmax(axis=1) == classes[:, 0]
             np.put_along_axis(error, classes, np.take_along_axis(error, classes, 1) - 1, axis=1)
         first = min(
