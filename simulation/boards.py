@@ -6,6 +6,7 @@ import os
 import signal
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
@@ -16,11 +17,12 @@ from simulation.conditions import POISON_STREAM, TASKS_STREAM, Poisoned
 from simulation.tasks import stacked
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
     from protocol.fixed import Words
+    from protocol.messages import Plan
     from protocol.spec import Spec
     from simulation.engine import Engine
     from simulation.float64 import FloatEngine
@@ -86,6 +88,10 @@ class Trainer:
     poisoned: Poisoned
     seed: int
 
+    @cached_property
+    def _plan(self) -> Plan:
+        return self.spec.plan
+
     def train(self, order: Order) -> list[Learned]:
         """Let boards learn for a round."""
         spec, published, round_ = self.spec, order.published, order.round
@@ -132,19 +138,11 @@ class Trainer:
 
     def _encode(
         self, order: Order, changes: Words
-    ) -> tuple[list[bytes], Sequence[NDArray[np.int16] | None]]:
-        plan, tensors = self.spec.plan, self.spec.tensors
-        if order.residuals is None:
-            blocks = [
-                sparse.encode(row, sparse.top_indices(row, plan.top), tensors, plan.value_bits)
-                for row in changes
-            ]
-            return blocks, [None] * len(blocks)
-        pairs = [
-            feedback.encode(row, residual, plan.top, tensors, plan.value_bits)
-            for row, residual in zip(changes, order.residuals, strict=True)
-        ]
-        return [block for block, _ in pairs], [residual for _, residual in pairs]
+    ) -> tuple[list[bytes], Iterable[NDArray[np.int16] | None]]:
+        top, bits, tensors = self._plan.top, self._plan.value_bits, self.spec.tensors
+        if order.residuals is not None:
+            return feedback.encode_all(changes, order.residuals, top, tensors, bits)
+        return sparse.encode_all(changes, top, tensors, bits), [None] * len(changes)
 
     def _rng(self, stream: int, round_: int, board: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, stream, round_, board))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from math import exp
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Final
 
@@ -44,6 +45,7 @@ class Poison(Enum):
 
 
 FLIPPED: Final = -100
+NORMAL: Final = NormalDist()
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Poisoned:
 
     def has(self, board: str, seed: int) -> bool:
         """Whether this board is poisoned."""
-        return chance(seed, "poison", board) < self.share
+        return self.share > 0 and chance(seed, "poison", board) < self.share
 
     def claims(self, changes: Words, rng: np.random.Generator) -> Words:
         """What it sends instead of its changes, in weight units; shape (parameters,)."""
@@ -111,8 +113,7 @@ class Conditions:
 
     def takes(self, seed: int, board: str) -> float:
         """Seconds that a board takes for a round."""
-        deviation = NormalDist().inv_cdf(chance(seed, "speed", board))
-        return float(self.seconds * np.exp(self.stragglers * deviation))
+        return self.seconds * exp(self.stragglers * NORMAL.inv_cdf(chance(seed, "speed", board)))
 
 
 @dataclass(frozen=True)

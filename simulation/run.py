@@ -114,6 +114,10 @@ class Run:
         self._crew = crew
         self._conditions = conditions
         self._seed = seed
+        self._lineage, self._keeps = spec.lineage, bool(spec.plan.feedback)
+        needed = sum(memory.needed(spec.layers, spec.plan).values())
+        self._heap_free = min(spec.heap - needed, _U32)
+        self._takes = [conditions.takes(seed, name) for name in names]
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._queued = 0
         # What boards are at and what they know.
@@ -223,9 +227,7 @@ class Run:
                 self.traffic.fail(board)
             else:
                 batches.setdefault(trial.has(name), []).append(job)
-                self._after(
-                    self._conditions.takes(self._seed, name), partial(self._send, job)
-                )
+                self._after(self._takes[board], partial(self._send, job))
         orders = [self._order(on_trial, jobs) for on_trial, jobs in batches.items()]
         for jobs, learned in zip(batches.values(), self._crew.train(orders), strict=True):
             for job, what in zip(jobs, learned, strict=True):
@@ -245,7 +247,7 @@ class Run:
 
     def _order(self, on_trial: bool, jobs: list[_Job]) -> Order:  # noqa: FBT001
         residuals = None
-        if self.spec.plan.feedback:
+        if self._keeps:
             nothing = np.zeros(self.spec.global_count, np.int16)
             residuals = np.array([self._residuals.get(job.board, nothing) for job in jobs])
         boards = tuple(job.board for job in jobs)
@@ -255,21 +257,15 @@ class Run:
     def _pack(self, job: _Job, block: bytes, losses: tuple[int, ...]) -> bytes:
         """A board's update, as it sends it."""
         training, name = self.spec.training, self._names[job.board]
-        seconds = self._conditions.takes(self._seed, name)
         nonce = blake2b(f"{self._seed}/{name}/{job.round}".encode(), digest_size=4).digest()
         return Update(
-            *(self.spec.lineage, job.round, name, int.from_bytes(nonce, "big")),
+            *(self._lineage, job.round, name, int.from_bytes(nonce, "big")),
             *(training.support, training.query, *losses),
             *(int(self.traffic.up[job.board]) & _U32, int(self.traffic.down[job.board]) & _U32),
-            min(int(seconds * 1000), _U32),
+            min(int(self._takes[job.board] * 1000), _U32),
             self._heap_free,
             block,
         ).pack()
-
-    @property
-    def _heap_free(self) -> int:
-        needed = sum(memory.needed(self.spec.layers, self.spec.plan).values())
-        return min(self.spec.heap - needed, _U32)
 
     def _send(self, job: _Job) -> None:
         board = job.board
@@ -330,7 +326,7 @@ class Run:
     def _announce(self, announced: Announce) -> None:
         trial, rules = self.learning.on_trial(), self.spec.rounds
         message = Round(
-            *(self.spec.lineage, announced.round, self.model.version),
+            *(self._lineage, announced.round, self.model.version),
             *(announced.limit, int(rules.deadline * 1000), announced.chosen, rules.oldest),
             *(trial.version, trial.share),
         )
