@@ -7,8 +7,10 @@ import typer
 from aggregator.errors import AggregatorError
 from cli.demo import demo
 from cli.serve import serve
+from cli.simulate import simulate
 from localfleet.errors import LocalFleetError
 from protocol.errors import ProtocolError
+from simulation.errors import SimulationError
 
 commands = typer.Typer(
     help="Federated meta-learning for microcontrollers.",
@@ -17,12 +19,13 @@ commands = typer.Typer(
 )
 commands.command()(serve)
 commands.command()(demo)
+commands.command()(simulate)
 
 
 def app() -> None:
     """Run the command. Errors of ours are one line on stderr and exit code 2, without traceback."""
     try:
         commands()
-    except (AggregatorError, LocalFleetError, ProtocolError) as error:
+    except (AggregatorError, LocalFleetError, ProtocolError, SimulationError) as error:
         print(f"tinymetafed: {error}", file=sys.stderr)
         sys.exit(2)

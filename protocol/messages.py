@@ -88,7 +88,8 @@ class Message:
     def pack(self) -> bytes:
         """The message's bytes."""
         # Not astuple, which copies deeply: a fleet packs many thousands.
-        values = (getattr(self, name) for name, _, _ in _checks(type(self)))
+        checks = _checks(type(self))  # type: ignore[arg-type]  # As in unpack.
+        values = (getattr(self, name) for name, _, _ in checks)
         packed: bytes = msgpack.packb((FORMAT, *values))
         return packed
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing import get_context
@@ -14,10 +15,11 @@ import numpy as np
 
 from protocol import feedback, fixed, sparse
 from simulation.conditions import POISON_STREAM, TASKS_STREAM, Poisoned
+from simulation.errors import SimulationError
 from simulation.tasks import stacked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -127,8 +129,8 @@ class Trainer:
 
     def _changes(self, engine: Engine | FloatEngine, order: Order) -> Words:
         """What the boards say that they have learned, in weight units."""
-        learned = np.nan_to_num(np.rint(engine.flat(local=False)))
-        learned = learned.clip(fixed.WEIGHT_MIN, fixed.WEIGHT_MAX).astype(np.int64)
+        weights = np.nan_to_num(np.rint(engine.flat(local=False)))
+        learned = weights.clip(fixed.WEIGHT_MIN, fixed.WEIGHT_MAX).astype(np.int64)
         changes: Words = learned - order.published
         for row, board in enumerate(order.boards):
             if self.poisoned.has(self.names[board], self.seed):
@@ -172,14 +174,23 @@ class Crew:
             self._pool.shutdown(cancel_futures=True)
 
     def train(self, orders: Sequence[Order]) -> list[list[Learned]]:
-        """Let the boards of some orders learn."""
+        """Let the boards of some orders learn.
+
+        Raises:
+            SimulationError: a process of the pool has died.
+        """
         parts = [part for order in orders for part in order.parts()]
-        done = iter(
-            map(self._trainer.train, parts)
-            if self._pool is None
-            else self._pool.map(_train, parts)
-        )
-        return [[learned for _ in order.parts() for learned in next(done)] for order in orders]
+        done: Iterator[list[Learned]]
+        if self._pool is None:
+            done = map(self._trainer.train, parts)
+        else:
+            done = self._pool.map(_train, parts)
+        try:
+            return [[learned for _ in order.parts() for learned in next(done)] for order in orders]
+        except BrokenProcessPool as error:
+            raise SimulationError(
+                "a process of the simulation has died, perhaps for want of memory: run fewer"
+            ) from error
 
 
 _trainer: Trainer

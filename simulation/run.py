@@ -8,7 +8,7 @@ learn in one batch. A message takes no time and is never lost.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
 from heapq import heappop, heappush
@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from protocol import memory, sparse
-from protocol.messages import Round, Update
-from rounds.core import Announce, Close, Counted, RoundCore, State, Withdraw
+from protocol.messages import U32, Round, Update
+from rounds.core import Announce, Close, Counted, Decision, RoundCore, State, Withdraw
 from rounds.learning import NO_TRIAL, Basis, Learning, Trial, Version
 from rounds.model import GlobalModel
 from rounds.sums import PartialSum
-from simulation.boards import Order
+from simulation.boards import Learned, Order
 from simulation.traffic import Traffic
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 NO_VERSION: Final = -1
 DIGEST_BYTES: Final = 16
-_U32: Final = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -63,10 +62,6 @@ class Record:
     bytes_down: int
     seconds: float
     """Virtual, since the run began."""
-
-    def to_dict(self) -> dict[str, object]:
-        """In JSON's types."""
-        return asdict(self)
 
 
 @dataclass(eq=False)
@@ -116,7 +111,7 @@ class Run:
         self._seed = seed
         self._lineage, self._keeps = spec.lineage, bool(spec.plan.feedback)
         needed = sum(memory.needed(spec.layers, spec.plan).values())
-        self._heap_free = min(spec.heap - needed, _U32)
+        self._heap_free = min(spec.heap - needed, U32)
         self._takes = [conditions.takes(seed, name) for name in names]
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._queued = 0
@@ -142,28 +137,26 @@ class Run:
 
     def rounds(self) -> Iterator[Record]:
         """Play the spec's rounds, each of which is told when it closes."""
-        for board, name in enumerate(self._names):
-            awake, seconds = self._conditions.sleep.until(name, self._seed)
-            if awake:
-                self._wake(board)
-            if self._conditions.sleep.awake < 1:
-                self._after(seconds, partial(self._turn_over if awake else self._rise, board))
+        self._set_out()
         while True:
             self._take_in()
-            for decision in self.core.tick(self.now):
-                match decision:
-                    case Announce():
-                        self._announce(decision)
-                    case Close():
-                        yield self._close(decision)
-                    case Withdraw():
-                        self._open = None
+            yield from self._carry_out(self.core.tick(self.now))
             if self.core.state is State.DONE:
                 return
             if self.core.state is State.GATHERING and self.core.awake:
                 self._after(self.spec.rounds.deadline, _look)
             self._begin()
             self._pass_time()
+
+    def _carry_out(self, decisions: Sequence[Decision]) -> Iterator[Record]:
+        for decision in decisions:
+            match decision:
+                case Announce():
+                    self._announce(decision)
+                case Close():
+                    yield self._close(decision)
+                case Withdraw():
+                    self._open = None
 
     # --- Time ------------------------------------------------------------------------------------
 
@@ -178,6 +171,15 @@ class Run:
             heappop(self._queue)[2]()
 
     # --- Boards ----------------------------------------------------------------------------------
+
+    def _set_out(self) -> None:
+        sleep = self._conditions.sleep
+        for board, name in enumerate(self._names):
+            awake, seconds = sleep.until(name, self._seed)
+            if awake:
+                self._wake(board)
+            if sleep.awake < 1:
+                self._after(seconds, partial(self._turn_over if awake else self._rise, board))
 
     def _wake(self, board: int) -> None:
         self.traffic.connect(board)
@@ -232,7 +234,7 @@ class Run:
         for jobs, learned in zip(batches.values(), self._crew.train(orders), strict=True):
             for job, what in zip(jobs, learned, strict=True):
                 job.residual = what.residual
-                job.update = self._pack(job, what.block, what[2:])
+                job.update = self._pack(job, what)
 
     def _fetch(self, board: int, *, on_trial: bool) -> None:
         """Get the version to work on, where a board has another one."""
@@ -254,17 +256,25 @@ class Run:
         published = self._model(on_trial=on_trial).published.copy()
         return Order(jobs[0].round, published, boards, residuals)
 
-    def _pack(self, job: _Job, block: bytes, losses: tuple[int, ...]) -> bytes:
+    def _pack(self, job: _Job, learned: Learned) -> bytes:
         """A board's update, as it sends it."""
         training, name = self.spec.training, self._names[job.board]
         nonce = blake2b(f"{self._seed}/{name}/{job.round}".encode(), digest_size=4).digest()
         return Update(
-            *(self._lineage, job.round, name, int.from_bytes(nonce, "big")),
-            *(training.support, training.query, *losses),
-            *(int(self.traffic.up[job.board]) & _U32, int(self.traffic.down[job.board]) & _U32),
-            min(int(self._takes[job.board] * 1000), _U32),
-            self._heap_free,
-            block,
+            lineage=self._lineage,
+            round=job.round,
+            board=name,
+            nonce=int.from_bytes(nonce, "big"),
+            support=training.support,
+            query=training.query,
+            support_loss=learned.support_loss,
+            query_loss=learned.query_loss,
+            query_correct=learned.query_correct,
+            bytes_up=int(self.traffic.up[job.board]) & U32,
+            bytes_down=int(self.traffic.down[job.board]) & U32,
+            milliseconds=min(int(self._takes[job.board] * 1000), U32),
+            heap_free=self._heap_free,
+            changes=learned.block,
         ).pack()
 
     def _send(self, job: _Job) -> None:
@@ -326,9 +336,15 @@ class Run:
     def _announce(self, announced: Announce) -> None:
         trial, rules = self.learning.on_trial(), self.spec.rounds
         message = Round(
-            *(self._lineage, announced.round, self.model.version),
-            *(announced.limit, int(rules.deadline * 1000), announced.chosen, rules.oldest),
-            *(trial.version, trial.share),
+            lineage=self._lineage,
+            round=announced.round,
+            version=self.model.version,
+            asked=announced.limit,
+            deadline=int(rules.deadline * 1000),
+            chosen=announced.chosen,
+            max_age=rules.oldest,
+            trial=trial.version,
+            share=trial.share,
         )
         self._trials[announced.round] = trial
         self._open = _Asked(announced.round, announced.empty_deadlines, trial)

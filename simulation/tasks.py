@@ -1,7 +1,7 @@
 """What boards are asked to learn: tasks of support samples, then query samples, drawn at random.
 
-A board's samples are a pair ``x, y``: activations of shape (samples, inputs), and labels likewise or
-classes of shape (samples, 1). For many boards a second axis runs over them, as
+A board's samples are a pair ``x, y``: activations of shape (samples, inputs), and labels likewise
+or classes of shape (samples, 1). For many boards a second axis runs over them, as
 :meth:`simulation.engine.Engine.step` takes samples one after the other.
 """
 
@@ -41,9 +41,7 @@ class Tasks(ABC):
             rng: all that is random comes from it.
         """
 
-    def draw(
-        self, rng: np.random.Generator, boards: int, round_: int = 0
-    ) -> tuple[Words, Words]:
+    def draw(self, rng: np.random.Generator, boards: int, round_: int = 0) -> tuple[Words, Words]:
         """The samples of boards 0, 1, ..., one drawn after the other."""
         return stacked([self.samples(board, round_, rng) for board in range(boards)])
 
@@ -72,9 +70,7 @@ class SineTasks(Tasks):
         x, y = self.draw(rng, 1, round_)
         return x[:, 0], y[:, 0]
 
-    def draw(
-        self, rng: np.random.Generator, boards: int, round_: int = 0
-    ) -> tuple[Words, Words]:
+    def draw(self, rng: np.random.Generator, boards: int, round_: int = 0) -> tuple[Words, Words]:
         """Another sine for each board, drawn together."""
         del round_
         x = rng.uniform(-5, 5, (self.count, boards, 1))
@@ -295,9 +291,7 @@ class LogTasks(Tasks):
     skew: Skew | None = None
 
     @classmethod
-    def of(
-        cls, spec: Spec, log: Log, *, mixed: bool = False, skew: Skew | None = None
-    ) -> LogTasks:
+    def of(cls, spec: Spec, log: Log, *, mixed: bool = False, skew: Skew | None = None) -> LogTasks:
         """Tasks for a spec.
 
         Raises:

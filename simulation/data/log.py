@@ -134,7 +134,7 @@ def _number(path: Path, at: str, column: int, cell: str) -> float:
     if not abs(value) < LARGEST:
         raise DataError(
             f"{path}: {at}, column {column}: {cell!r} is no number between -{LARGEST:.0f} and "
-            f"{LARGEST:.0f}, which is what a board can hold: scale the column, or leave the line out"
+            f"{LARGEST:.0f}, all that a board can hold: scale the column, or leave the line out"
         )
     return value
 

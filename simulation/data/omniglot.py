@@ -55,8 +55,8 @@ class Omniglot:
         """
         if not all("/" in name for name in self.names):
             raise DataError(
-                "these characters' names do not say their alphabets; give the published folders, or "
-                "an .npz with `names` such as Greek/character01"
+                "the names of these characters do not say their alphabets; give the published "
+                "folders, or an .npz with `names` such as Greek/character01"
             )
         _, alphabet = np.unique([name.split("/")[0] for name in self.names], return_inverse=True)
         return tuple(np.flatnonzero(alphabet == i) for i in range(alphabet.max() + 1))
