@@ -94,6 +94,10 @@ class Trainer:
     def _plan(self) -> Plan:
         return self.spec.plan
 
+    @cached_property
+    def _liars(self) -> frozenset[str]:
+        return self.poisoned.among(self.names, self.seed)
+
     def train(self, order: Order) -> list[Learned]:
         """Let boards learn for a round."""
         spec, published, round_ = self.spec, order.published, order.round
@@ -133,7 +137,7 @@ class Trainer:
         learned = weights.clip(fixed.WEIGHT_MIN, fixed.WEIGHT_MAX).astype(np.int64)
         changes: Words = learned - order.published
         for row, board in enumerate(order.boards):
-            if self.poisoned.has(self.names[board], self.seed):
+            if self.names[board] in self._liars:
                 rng = self._rng(POISON_STREAM, order.round, board)
                 changes[row] = self.poisoned.claims(changes[row], rng)
         return changes

@@ -20,6 +20,8 @@ from protocol.cohort import EVERYONE, ticket
 from simulation.tasks import Tasks
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from protocol.fixed import Words
 
 TASKS_STREAM: Final = 0
@@ -60,9 +62,10 @@ class Poisoned:
     """Of the boards, 0 to 1; the same ones in all rounds."""
     kind: Poison = Poison.FLIP
 
-    def has(self, board: str, seed: int) -> bool:
-        """Whether this board is poisoned."""
-        return self.share > 0 and chance(seed, "poison", board) < self.share
+    def among(self, boards: Sequence[str], seed: int) -> frozenset[str]:
+        """Which of a fleet's boards are poisoned: the share, rounded."""
+        drawn = sorted(boards, key=lambda board: chance(seed, "poison", board))
+        return frozenset(drawn[: round(self.share * len(boards))])
 
     def claims(self, changes: Words, rng: np.random.Generator) -> Words:
         """What it sends instead of its changes, in weight units; shape (parameters,)."""

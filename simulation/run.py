@@ -140,6 +140,7 @@ class Run:
         self._set_out()
         while True:
             self._take_in()
+            self._put_to_sleep()
             yield from self._carry_out(self.core.tick(self.now))
             if self.core.state is State.DONE:
                 return
@@ -199,9 +200,12 @@ class Run:
         """A board's day ends; it goes to sleep, but not out of a round."""
         sleep = self._conditions.sleep
         self._after((1 - sleep.awake) * sleep.period, partial(self._rise, board))
-        if board in self._jobs:
-            self._tired.add(board)
-        else:
+        self._tired.add(board)
+
+    def _put_to_sleep(self) -> None:
+        """Whoever is tired and has no work sleeps, once its update is journaled."""
+        for board in sorted(self._tired - self._jobs.keys()):
+            self._tired.discard(board)
             self._lie_down(board)
 
     def _lie_down(self, board: int) -> None:
@@ -289,11 +293,7 @@ class Run:
 
     def _free(self, board: int) -> None:
         del self._jobs[board]
-        if board in self._tired:
-            self._tired.discard(board)
-            self._lie_down(board)
-        else:
-            self._seeking.add(board)
+        self._seeking.add(board)
 
     def _hear_of(self, round_: int) -> None:
         """Boards give up what no round takes any more; those that failed are back."""

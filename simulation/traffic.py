@@ -1,8 +1,8 @@
-"""What boards send and receive, in bytes of whole MQTT packets, as a board counts them.
+"""What boards send and receive, in bytes of whole MQTT packets.
 
 Every message is made by the real code; the packets around it are counted after MQTT 3.1.1 (OASIS
-standard, 2014, whose sections are named). Keep-alive pings are left out, and so is what gets lost:
-here, nothing does.
+standard, 2014, whose sections are named). A board's own count starts behind CONNECT and CONNACK;
+here they count. Keep-alive pings are left out, and so is what gets lost: here, nothing does.
 """
 
 from __future__ import annotations
