@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from simulation.float64 import FloatEngine
     from simulation.tasks import Tasks
 
-AT_ONCE: Final = 128
+AT_ONCE: Final = 256
 """Boards in a batch, whatever the number of processes. More are hardly faster for each."""
 
 _LOSS_MOST: Final = 2**31 - 1

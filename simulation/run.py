@@ -8,7 +8,7 @@ learn in one batch. A message takes no time and is never lost.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from heapq import heappop, heappush
@@ -23,6 +23,7 @@ from rounds.learning import NO_TRIAL, Basis, Learning, Trial, Version
 from rounds.model import GlobalModel
 from rounds.sums import PartialSum
 from simulation.boards import Learned, Order
+from simulation.errors import SimulationError
 from simulation.traffic import Traffic
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class _Asked:
 
     round: int
     attempt: int
-    trial: Trial = field(default_factory=lambda: NO_TRIAL)
+    trial: Trial
 
 
 class Run:
@@ -121,6 +122,7 @@ class Run:
         self._failed: set[int] = set()
         self._tired: set[int] = set()  # Boards that sleep as soon as their work is done.
         self._version = np.full(len(names), NO_VERSION)
+        self._chunks: dict[int, list[int]] = {}  # Sizes of a version's chunks, to fetch.
         self._learned_in = np.full(len(names), -1)  # The round that a board last began.
         self._residuals: dict[int, NDArray[np.int16]] = {}
         # What the aggregator is at.
@@ -136,7 +138,11 @@ class Run:
         return self.learning.stable.model
 
     def rounds(self) -> Iterator[Record]:
-        """Play the spec's rounds, each of which is told when it closes."""
+        """Play the spec's rounds, each of which is told when it closes; once.
+
+        Raises:
+            SimulationError: a process of the crew has died.
+        """
         self._set_out()
         while True:
             self._take_in()
@@ -234,7 +240,7 @@ class Run:
             else:
                 batches.setdefault(trial.has(name), []).append(job)
                 self._after(self._takes[board], partial(self._send, job))
-        orders = [self._order(on_trial, jobs) for on_trial, jobs in batches.items()]
+        orders = [self._order(jobs, on_trial=on_trial) for on_trial, jobs in batches.items()]
         for jobs, learned in zip(batches.values(), self._crew.train(orders), strict=True):
             for job, what in zip(jobs, learned, strict=True):
                 job.residual = what.residual
@@ -244,14 +250,16 @@ class Run:
         """Get the version to work on, where a board has another one."""
         model = self._model(on_trial=on_trial)
         if self._version[board] != model.version:
-            self.traffic.fetch(board, model.chunks())
+            if model.version not in self._chunks:
+                self._chunks = {model.version: self.traffic.sizes(model.chunks())}
+            self.traffic.fetch(board, self._chunks[model.version])
             self._version[board] = model.version
 
     def _model(self, *, on_trial: bool) -> GlobalModel:
         trial = self.learning.trial if on_trial else None
         return (trial or self.learning.stable).model
 
-    def _order(self, on_trial: bool, jobs: list[_Job]) -> Order:  # noqa: FBT001
+    def _order(self, jobs: list[_Job], *, on_trial: bool) -> Order:
         residuals = None
         if self._keeps:
             nothing = np.zeros(self.spec.global_count, np.int16)
@@ -318,8 +326,12 @@ class Run:
             update = Update.unpack(payload)
             counted = Counted(update.round, update.board)
             digest = blake2b(payload, digest_size=DIGEST_BYTES).digest()
-            if self.core.verdict(*counted, digest, digests.get(counted)) is not None:
-                continue
+            refusal = self.core.verdict(*counted, digest, digests.get(counted))
+            if refusal is not None:  # No board here sends what nobody wants.
+                raise SimulationError(
+                    f"round {update.round}: the update of {update.board} is refused as "
+                    f"{refusal.value}: this is a fault of the simulation, please report it"
+                )
             digests[counted] = digest
             on_trial = self._trials.get(update.round, NO_TRIAL).has(update.board)
             basis = Basis(self.core.round - update.round, on_trial)
@@ -360,7 +372,7 @@ class Run:
         oldest = self.core.round - self.spec.rounds.oldest
         self._trials = {n: trial for n, trial in self._trials.items() if n >= oldest}
         if self.model.version != before:
-            self._publish(before)
+            self._publish()
         sent = int(self.traffic.up.sum()), int(self.traffic.down.sum())
         (up, down), self._bytes = self._bytes, sent
         total = PartialSum(self.spec.global_count)
@@ -383,13 +395,13 @@ class Run:
             seconds=self.now,
         )
 
-    def _publish(self, before: int) -> None:
+    def _publish(self) -> None:
         """All who are there and had the version before follow."""
         version = self.learning.stable
         self.traffic.model(version.delta)
         if version.delta:
-            follows = self.traffic.connected & (self._version == before)
-            self._version[follows & (version.model.version == before + 1)] = version.model.version
+            follows = self.traffic.connected & (self._version == version.model.version - 1)
+            self._version[follows] = version.model.version
 
 
 def _look() -> None:

@@ -94,13 +94,15 @@ class Traffic:
         """A board is gone without a word."""
         self.connected[board] = False
 
-    def fetch(self, board: int, chunks: Iterable[Chunk]) -> None:
-        """A board subscribes to a model's chunks until it has them all."""
-        sizes = [publish(self._topics.full(chunk.chunk), len(chunk.pack())) for chunk in chunks]
-        topic = len(self._topics.full("+"))
-        self.up[board] += packet(2 + _TEXT + topic + 1) + packet(2 + _TEXT + topic)
-        self.down[board] += _SUBACK + ACK + sum(sizes)
-        self.up[board] += ACK * len(sizes)
+    def sizes(self, chunks: Iterable[Chunk]) -> list[int]:
+        """Packets that bring a model."""
+        return [publish(self._topics.full(chunk.chunk), len(chunk.pack())) for chunk in chunks]
+
+    def fetch(self, board: int, chunks: Sequence[int]) -> None:
+        """A board subscribes to a model's chunks, of these sizes, until it has them all."""
+        topic = _TEXT + len(self._topics.full("+"))
+        self.up[board] += packet(2 + topic + 1) + packet(2 + topic) + ACK * len(chunks)
+        self.down[board] += _SUBACK + ACK + sum(chunks)
 
     def announce(self, payload: bytes) -> None:
         """A round is published, to all who are connected."""

@@ -90,7 +90,7 @@ def test_the_command_knows_the_flags(page: Path) -> None:
     group = typer.main.get_command(main.commands)
     assert hasattr(group, "commands")
     for line in code(page.read_text(encoding="utf-8")):
-        if not (match := re.search(r"(?:^|/)tinymetafed ((?:serve|demo|-).*)", line)):
+        if not (match := re.search(r"(?:^|/)tinymetafed ((?:serve|demo|simulate|-).*)", line)):
             continue
         subcommand, *words = shlex.split(match[1])
         known = {flag for parameter in group.commands[subcommand].params for flag in parameter.opts}

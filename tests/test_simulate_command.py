@@ -70,6 +70,7 @@ def test_a_run_for_scripts_is_a_line_a_round_and_a_summary(tmp_path: Path) -> No
     assert changed[0]["loss"] != records[0]["loss"]
 
 
+@pytest.mark.slow
 def test_every_condition_is_a_flag() -> None:
     """What they do is tested where they are; here, that each reaches the run."""
     flags = ["--boards", 12, "--rounds", 3, "--held-out", 0, "--json"]

@@ -1,5 +1,6 @@
 """A simulated fleet does what a real one does, repeats itself, and bears what befalls it."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from rounds.learning import Verdict
 from simulation.boards import AT_ONCE, Crew, Trainer
 from simulation.conditions import Conditions, Drifting, NoisyLabels, Poison, Poisoned, Sleep
 from simulation.engine import Engine
+from simulation.errors import SimulationError
 from simulation.fleet import measure
 from simulation.float64 import FloatEngine
 from simulation.run import Record, Run
@@ -41,6 +43,9 @@ def with_rounds(spec: Spec, **settings: Any) -> Spec:
 
 def with_training(spec: Spec, **settings: Any) -> Spec:
     return spec.model_copy(update={"training": spec.training.model_copy(update=settings)})
+
+
+SHORT = with_training(with_rounds(SINE, count=6, cohort=20), support=2, query=2)
 
 
 @dataclass
@@ -155,6 +160,7 @@ def test_a_simulated_fleet_is_the_real_one_bit_for_bit(
 # --- Repeats
 
 
+@pytest.mark.slow
 def test_a_seed_repeats_a_run_in_one_process_and_in_two() -> None:
     """Three batches of boards that fail, sleep, straggle and lie."""
     spec = with_rounds(SINE, count=4, cohort=2 * AT_ONCE + 9, quorum=200)
@@ -170,6 +176,19 @@ def test_a_seed_repeats_a_run_in_one_process_and_in_two() -> None:
     assert (together.records, together.published) == (alone.records, alone.published)
     other = play(spec, 400, rough, seed=6)
     assert other.published != alone.published
+
+
+class Fatal(SineTasks):
+    """Ends the process that asks for samples, as a system does that is out of memory."""
+
+    def samples(self, board: int, round_: int, rng: np.random.Generator) -> tuple[Words, Words]:
+        del board, round_, rng
+        os._exit(1)
+
+
+def test_a_process_that_dies_is_told() -> None:
+    with pytest.raises(SimulationError, match="a process of the simulation has died"):
+        play(SHORT, 20, tasks=Fatal(4), processes_=2)
 
 
 def test_float64_learns_as_well() -> None:
@@ -190,9 +209,6 @@ def test_a_fleet_learns() -> None:
 
 
 # --- What befalls a fleet
-
-
-SHORT = with_training(with_rounds(SINE, count=6, cohort=20), support=2, query=2)
 
 
 def test_without_any_trouble_a_round_takes_what_a_board_takes() -> None:
