@@ -12,16 +12,17 @@ READY := $(VENV)/ready-$(notdir $(PYTHON))
 # Fetches what is missing; takes no time when nothing is.
 PARTS = $(BIN)/python -m localfleet.parts --quiet
 EMULATOR = $(BIN)/python -m localfleet.emulator --quiet
+PEERS := .cache/peers/ready
 STUBS := .cache/stubs/rp2 .cache/stubs/esp32
 LOCK = .cache/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast bench-board bench-wire numerics lint format client lock clean
+.PHONY: help setup demo test test-fast bench-aggregator bench-board bench-peers bench-wire numerics lint format client lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) ## Install all that is needed into .cache/ and show what was found
 	@$(BIN)/python -m localfleet.parts
@@ -36,6 +37,13 @@ numerics: $(READY) ## Hold fixed point against float64: OMNIGLOT=PATH SPEECH=PAT
 
 bench-wire: $(READY) ## Measure the bytes of an update beside plain codings and the entropy
 	@$(BIN)/python -m benchmarks.wire
+
+bench-aggregator: $(READY) ## Measure the aggregator beside bare paho, and Flower after bench-peers
+	@$(PARTS)
+	@$(BIN)/python -m benchmarks.aggregator
+
+bench-peers: $(PEERS) ## Install Flower into an environment of its own, and measure it
+	@.cache/peers/bin/python benchmarks/flower.py
 
 test: client ## Run every test
 	@$(PARTS) || test -z "$$CI"  # Without CI, tests of an absent part are skipped.
@@ -82,6 +90,12 @@ clean: ## Remove all that make made
 
 $(READY): requirements-dev.lock pyproject.toml tools/setup.sh
 	@tools/setup.sh $(PYTHON)
+	@touch $@
+
+$(PEERS): benchmarks/peers.txt | $(READY)
+	@echo "setup: installing $$(grep -c == $<) peers into .cache/peers"
+	@$(BIN)/python -m venv --clear --without-pip .cache/peers
+	@$(BIN)/python -m pip --python .cache/peers/bin/python install -qq --requirement $<
 	@touch $@
 
 # A viper function takes any buffer where its hint says ptr32. The stubs' decorator would refuse

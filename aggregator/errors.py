@@ -5,6 +5,7 @@
     AggregatorError
     +- SettingsError   a setting is missing or cannot be used: names the setting and what to give
     +- JournalError    the journal cannot be used: names the file and what to do
+        +- JournalStuckError   ... for now: the disk is full, the file is locked, ...
     +- CommandError    a command cannot be carried out: says why
 """
 
@@ -19,6 +20,14 @@ class SettingsError(AggregatorError):
 
 class JournalError(AggregatorError):
     """The journal cannot be opened, read or written."""
+
+
+class JournalStuckError(JournalError):
+    """The journal cannot be used for now, through no fault of its content.
+
+    The disk is full or does not answer, the file is locked or read-only. It is as it was before the
+    call, and the same call may succeed later.
+    """
 
 
 class CommandError(AggregatorError):

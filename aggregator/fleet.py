@@ -8,7 +8,7 @@ import numpy as np
 
 from aggregator.commands import Import, Plan, RollBack
 from aggregator.errors import CommandError
-from aggregator.history import RoundFacts, Traffic
+from aggregator.history import Reports, RoundFacts, Traffic
 from aggregator.ingest import Ingest
 from aggregator.journal import Journal
 from protocol.fixed import LOSS_BITS
@@ -77,7 +77,7 @@ class Fleet:
         facts = self._facts(closed, sums, verdict.value if verdict else None)
         facts = replace(facts, refused=dict(refused), degraded=degraded)
         boards = {board for _, board in closed.counted}
-        self._journal.close_round(self.learning, facts, closed.counted, traffic.of(boards))
+        self._journal.close_round(self.learning, facts, closed.counted, Reports(traffic, boards))
         oldest = self.core.round - self.spec.rounds.oldest
         for number in [number for number in self._trials if number < oldest]:
             del self._trials[number]

@@ -1,7 +1,8 @@
 """What is remembered of each closed round, and how much the boards have sent and received."""
 
 import json
-from collections.abc import Iterable
+from array import array
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -67,26 +68,48 @@ class Traffic:
     """
 
     def __init__(self, known: Iterable[Counters] = ()) -> None:
-        self._boards = {counters.board: counters for counters in known}
-        self.up = sum(counters.up for counters in self._boards.values())
+        self._places: dict[str, int] = {}
+        self._counts = array("Q")  # As Counters, four of each board: objects would take more.
+        self.up = 0
         """Bytes that all boards have sent."""
-        self.down = sum(counters.down for counters in self._boards.values())
+        self.down = 0
         """Bytes that all boards have received."""
+        for board, *counts in known:
+            self._places[board] = len(self._counts)
+            self._counts.extend(counts)
+            self.up += counts[0]
+            self.down += counts[2]
 
     def report(self, update: Update) -> None:
         """Take in what an accepted update says."""
-        old = self._boards.get(update.board, Counters(update.board))
-        up = _grown(update.bytes_up, old.up_reported)
-        down = _grown(update.bytes_down, old.down_reported)
+        counts = self._counts
+        if (at := self._places.get(update.board)) is None:
+            at = self._places[update.board] = len(counts)
+            counts.extend((0, 0, 0, 0))
+        up = _grown(update.bytes_up, counts[at + 1])
+        down = _grown(update.bytes_down, counts[at + 3])
         self.up += up
         self.down += down
-        self._boards[update.board] = Counters(
-            update.board, old.up + up, update.bytes_up, old.down + down, update.bytes_down
-        )
+        counts[at] += up
+        counts[at + 1] = update.bytes_up
+        counts[at + 2] += down
+        counts[at + 3] = update.bytes_down
 
-    def of(self, boards: Iterable[str]) -> list[Counters]:
-        """These boards' counters; they must have reported."""
-        return [self._boards[board] for board in boards]
+    def of(self, board: str) -> Counters:
+        """A board's counters; it must have reported."""
+        at = self._places[board]
+        return Counters(board, *self._counts[at : at + 4])
+
+
+@dataclass(frozen=True)
+class Reports:
+    """Some boards' counters, again and again; each exists only while it is looked at."""
+
+    traffic: Traffic
+    boards: Collection[str]
+
+    def __iter__(self) -> Iterator[Counters]:
+        return map(self.traffic.of, self.boards)
 
 
 def _grown(reported: int, before: int) -> int:

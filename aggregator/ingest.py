@@ -3,7 +3,8 @@
 size -> decode -> topic identity -> lineage, round -> duplicate -> samples, changes -> journal
 
 The cheap checks and those that need no trust in the content come first; a board's re-sent update
-is recognised before its changes are looked at. What passes is journaled, the whole group in one
+is recognised before its changes are looked at, which are decoded for the whole group at once. What
+passes is journaled, the whole group in one
 commit, and only then may it be acknowledged, summed and receipted: the journal never knows less
 than a board was told. Nothing that a peer sends raises an error here.
 """
@@ -11,13 +12,13 @@ than a board was told. Nothing that a peer sends raises an error here.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Final
+from typing import Final, NamedTuple
 
 from aggregator.journal import Entry, Journal
 from aggregator.transport import Arrived
 from protocol.errors import MessageError, SparseError
 from protocol.messages import MAX_MESSAGE_BYTES, Update
-from protocol.sparse import Sparse, decode
+from protocol.sparse import Sparse, decode, decode_all
 from protocol.spec import Spec
 from protocol.topics import Topics
 from rounds.core import Counted, Refusal, RoundCore
@@ -47,6 +48,13 @@ class Taken:
     receipts: dict[int, set[str]] = field(default_factory=dict)
     """Per round, the boards to be told that their updates are journaled, now or before."""
     refused: list[Refused] = field(default_factory=list)
+
+
+class _Claim(NamedTuple):
+    """An update of the open round that is not journaled; its samples and changes are unchecked."""
+
+    update: Update
+    digest: bytes
 
 
 class _RefusedError(Exception):
@@ -107,16 +115,26 @@ class Ingest:
             JournalError: the journal cannot be written; nothing of the group counts.
         """
         taken = Taken()
+        messages = list(messages)
+        claims = [self._claim(message) for message in messages]
+        blocks = iter(
+            decode_all(
+                [it.update.changes for it in claims if isinstance(it, _Claim)], self._tensors
+            )
+        )
         entries: list[Entry] = []
         changes: list[Sparse] = []
         digests: dict[Counted, bytes] = {}
-        for message in messages:
+        for message, claim in zip(messages, claims, strict=True):
             try:
-                update = self._identified(message)
-                digest = blake2b(message.payload, digest_size=DIGEST_BYTES).digest()
+                if isinstance(claim, _RefusedError):
+                    raise claim
+                update, digest = claim
+                block = next(blocks)
                 counted = Counted(update.round, update.board)
-                self._check_round(update, digest, digests.get(counted))
-                changes.append(self._changes(update))
+                if counted in digests:  # Another one, earlier in this group.
+                    self._check_round(update, digest, digests[counted])
+                changes.append(self._changes(update, block))
             except _RefusedError as error:
                 whose = self._topics.board_of_update(message.topic)
                 board = whose[1] if whose else None
@@ -143,6 +161,16 @@ class Ingest:
             self.sums[basis] = PartialSum(self._count)
         self.sums[basis].add(update, sparse)
 
+    def _claim(self, message: Arrived) -> _Claim | _RefusedError:
+        """All checks but those for what else is in the group, and for samples and changes."""
+        try:
+            update = self._identified(message)
+            digest = blake2b(message.payload, digest_size=DIGEST_BYTES).digest()
+            self._check_round(update, digest)
+        except _RefusedError as error:
+            return error
+        return _Claim(update, digest)
+
     def _identified(self, message: Arrived) -> Update:
         """Size, decode, topic identity."""
         if len(message.payload) > MAX_MESSAGE_BYTES:
@@ -160,7 +188,7 @@ class Ingest:
             )
         return update
 
-    def _check_round(self, update: Update, digest: bytes, first: bytes | None) -> None:
+    def _check_round(self, update: Update, digest: bytes, first: bytes | None = None) -> None:
         """Lineage, round, duplicate; ``first`` as in :meth:`RoundCore.verdict`."""
         if update.lineage != self._lineage:
             raise _RefusedError(
@@ -180,7 +208,7 @@ class Ingest:
             journaled=update.round if known else None,
         )
 
-    def _changes(self, update: Update) -> Sparse:
+    def _changes(self, update: Update, block: Sparse | SparseError) -> Sparse:
         """Samples and changes."""
         plan = self._plan
         if not (0 < update.support <= plan.support and 0 < update.query <= plan.query):
@@ -194,12 +222,10 @@ class Ingest:
                 Refusal.GARBLED,
                 f"told the class of {update.query_correct} of {update.query} query samples",
             )
-        try:
-            sparse = decode(update.changes, self._tensors)
-        except SparseError as error:
-            raise _RefusedError(Refusal.SPARSE, str(error)) from error
-        if len(sparse.indices) > plan.top:
+        if isinstance(block, SparseError):
+            raise _RefusedError(Refusal.SPARSE, str(block))
+        if len(block.indices) > plan.top:
             raise _RefusedError(
-                Refusal.SPARSE, f"{len(sparse.indices)} entries; the plan allows {plan.top}"
+                Refusal.SPARSE, f"{len(block.indices)} entries; the plan allows {plan.top}"
             )
-        return sparse
+        return block

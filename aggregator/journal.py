@@ -22,12 +22,13 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
-from aggregator.errors import JournalError
+from aggregator.errors import JournalError, JournalStuckError
 from aggregator.history import Counters, RoundFacts
 from protocol.spec import Spec
 from rounds.cohort import Cohort, Known
@@ -36,6 +37,8 @@ from rounds.learning import NO_TRIAL, Learning, Trial, Verdict, Version
 from rounds.model import PUBLISHED_TYPE, GlobalModel
 
 FILE: Final = "journal.db"
+LOCKED_SECONDS: Final = 1.0
+"""How long a call waits for another process to let go of the file."""
 APPLICATION: Final = 0x544D466A  # "TMFj": marks the file as one of ours.
 SCHEMA_NUMBER: Final = 2
 SCHEMA: Final = """
@@ -56,7 +59,7 @@ CREATE TABLE updates (
     lineage INTEGER NOT NULL, round INTEGER NOT NULL, board TEXT NOT NULL,
     counted INTEGER NOT NULL, nonce INTEGER NOT NULL, digest BLOB NOT NULL, payload BLOB NOT NULL,
     PRIMARY KEY (lineage, round, board)
-) WITHOUT ROWID;
+);
 CREATE INDEX counted ON updates (lineage, counted);
 CREATE TABLE versions (
     lineage INTEGER NOT NULL, version INTEGER NOT NULL, made TEXT NOT NULL, origin TEXT NOT NULL,
@@ -91,6 +94,38 @@ class Late(NamedTuple):
     """By round: who tried out which version."""
 
 
+def _give_up(error: JournalStuckError) -> None:
+    raise error
+
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def _persistent(
+    write: Callable[Concatenate["Journal", Arguments], Result],
+) -> Callable[Concatenate["Journal", Arguments], Result]:
+    """A write that is tried until it is done, or :attr:`Journal.when_stuck` gives up."""
+
+    @wraps(write)
+    def persistently(
+        self: "Journal", /, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Result:
+        is_stuck = False
+        while True:
+            try:
+                result = write(self, *args, **kwargs)
+            except JournalStuckError as error:
+                self.when_stuck(error)
+                is_stuck = True
+            else:
+                if is_stuck:
+                    self.when_freed()
+                return result
+
+    return persistently
+
+
 class Journal:
     """The journal of one fleet, open for one aggregator.
 
@@ -102,6 +137,7 @@ class Journal:
 
     Raises:
         JournalError: here and in every method: the file cannot be used. Says why and what to do.
+            A :class:`JournalStuckError` where a later try may succeed.
     """
 
     def __init__(
@@ -113,13 +149,17 @@ class Journal:
     ) -> None:
         self.path = folder / FILE
         self._committed = committed
+        self.when_stuck: Callable[[JournalStuckError], None] = _give_up
+        """Told when a write cannot be done for now; it is tried again unless this raises."""
+        self.when_freed: Callable[[], None] = lambda: None
+        """Told when it could be done after all."""
         self._keep_rounds = keep_rounds
         self._keep_versions = keep_versions
         self._lineage = 0  # Of the table lineages; the latest opened.
         self._lock = _lock(folder)
         try:
             with self._explained():
-                self._db = sqlite3.connect(self.path, isolation_level=None)
+                self._db = sqlite3.connect(self.path, timeout=LOCKED_SECONDS, isolation_level=None)
                 try:
                     self._prepare()
                 except BaseException:
@@ -160,6 +200,7 @@ class Journal:
                     return self._plan().in_life(life)
         return self.adopt(spec, from_file=True)
 
+    @_persistent
     def adopt(self, spec: Spec, *, from_file: bool = False) -> Spec:
         """Put a spec in force; it, in the life of its lineage.
 
@@ -295,12 +336,14 @@ class Journal:
 
     # --- Writing: each call is one transaction ---------------------------------------------------
 
+    @_persistent
     def append(self, entries: Iterable[Entry]) -> None:
         """Commit a group of updates; on return they are on the disk."""
         rows = ((self._lineage, *entry) for entry in entries)
         with self._transaction() as db:
             db.executemany("INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
+    @_persistent
     def announce(self, announced: Announce, trial: Trial = NO_TRIAL) -> None:
         """Note the open round as it is announced, for the first time or again."""
         asked = json.dumps(sorted(announced.asked))
@@ -313,6 +356,7 @@ class Journal:
                 ),
             )
 
+    @_persistent
     def close_round(
         self,
         learning: Learning,
@@ -340,17 +384,20 @@ class Journal:
             db.execute("UPDATE lineages SET round = ? WHERE id = ?", (round_, self._lineage))
             self._compact(round_, learning.newest.model.version)
 
+    @_persistent
     def replace(self, learning: Learning, origin: str) -> None:
         """Store a version that no round has made; ``origin`` says what has."""
         with self._transaction():
             self._insert(origin, learning.newest, None, None)
             self._roles(learning)
 
+    @_persistent
     def set_state(self, state: State) -> None:
         """Note what an operator has said of the rounds to come."""
         with self._transaction() as db:
             db.execute("UPDATE lineages SET state = ? WHERE id = ?", (state.value, self._lineage))
 
+    @_persistent
     def enqueue(self, command: str) -> None:
         """Note a command that cannot be carried out yet."""
         with self._transaction() as db:
@@ -361,6 +408,7 @@ class Journal:
         with self._explained():
             return self._db.execute("SELECT id, command FROM commands ORDER BY id").fetchall()
 
+    @_persistent
     def dequeue(self, number: int) -> None:
         """Forget a command that was carried out."""
         with self._transaction() as db:
@@ -475,7 +523,9 @@ class Journal:
         try:
             yield
         except sqlite3.OperationalError as error:  # The disk is full, the folder read-only, ...
-            raise JournalError(
+            # SQLite's plain error means that tables are missing: that does not pass.
+            lasts = error.sqlite_errorcode == sqlite3.SQLITE_ERROR
+            raise (JournalError if lasts else JournalStuckError)(
                 f"{self.path}: cannot be used ({error}); check the disk and the folder's rights"
             ) from error
         except (sqlite3.Error, ValueError, TypeError) as error:

@@ -22,7 +22,7 @@ from aggregator.commands import (
     Stop,
     parse,
 )
-from aggregator.errors import CommandError
+from aggregator.errors import CommandError, JournalStuckError
 from aggregator.fleet import Fleet
 from aggregator.journal import Journal
 from aggregator.metrics import Metrics
@@ -41,6 +41,8 @@ WAIT_SECONDS: Final = 0.2
 """Longest wait for a message, so also how late a deadline or a stop may be noticed."""
 PROGRESS_SECONDS: Final = 0.5
 """Between two progress messages within a round."""
+RETRY_SECONDS: Final = 1.0
+"""Between two attempts to write a journal that is stuck."""
 
 
 class Service:
@@ -54,7 +56,8 @@ class Service:
         metrics: told what happens.
 
     Raises:
-        JournalError: here and in :meth:`run`: the journal cannot be used.
+        JournalError: here and in :meth:`run`: the journal cannot be used. While it runs, a full or
+            locked disk is waited for.
     """
 
     def __init__(
@@ -65,7 +68,10 @@ class Service:
         self._metrics = metrics
         self._away = Away()
         self._topics = Topics(spec.fleet)
-        self._now = 0.0  # Seconds during which the broker was within reach.
+        self._now = 0.0  # Seconds during which broker and journal were within reach.
+        self._looked_at = 0.0  # When this was last true, on the machine's clock.
+        self._is_stuck = False  # The journal.
+        journal.when_stuck, journal.when_freed = self._wait_for_journal, self._journal_freed
         self._fleet = Fleet(journal, spec)
         self._tally = Tally(journal.traffic())
         self._drops = drops.DropCounter()
@@ -119,13 +125,13 @@ class Service:
             self._fleet.spec.rounds.count,
             extra={"event": "started", "version": self._version, "round": self._core.round},
         )
-        before = time.monotonic()
+        self._looked_at = time.monotonic()
         while not self._stopping:
             arrived = self._transport.exchange(WAIT_SECONDS)
             after = time.monotonic()
             if self._transport.connected:  # While the broker is away, no deadline comes nearer.
-                self._now += after - before
-            before = after
+                self._now += after - self._looked_at
+            self._looked_at = after
             if self._connections != self._transport.connections:
                 self._connections = self._transport.connections
                 self._publisher.everything()
@@ -175,8 +181,7 @@ class Service:
             self._tally.refused_now[refused.reason.value] += 1
             self._publisher.refused(refused, self._now)
             if refused.reason is Refusal.STALE and refused.board is not None:
-                self._core.board_awake(refused.board)  # It is slow, not gone.
-                self._away.answered((refused.board,))
+                self._core.board_slow(refused.board)
         self._away.answered(update.board for update in taken.accepted)
         lag = time.monotonic() - self._transport.read_at
         self._metrics.taken(taken, traffic.up - up, traffic.down - down, lag)
@@ -206,6 +211,26 @@ class Service:
                 extra={"event": "dropped", "round": self._core.round, "dropped": dropped},
             )
         self._tally.dropped_now += dropped
+
+    def _wait_for_journal(self, error: JournalStuckError) -> None:
+        """Nothing else happens and no time passes until the journal is written.
+
+        What is not journaled is not acknowledged either: the broker keeps it.
+
+        Raises:
+            JournalStuckError: we are to stop, and still cannot write.
+        """
+        if self._stopping:
+            raise error
+        if not self._is_stuck:
+            self._is_stuck = True
+            log.error("%s; trying again; until then nothing is acknowledged", error)
+        time.sleep(RETRY_SECONDS)
+
+    def _journal_freed(self) -> None:
+        self._is_stuck = False
+        log.warning("the journal can be written again")
+        self._looked_at = time.monotonic()
 
     # --- What an operator says -------------------------------------------------------------------
 

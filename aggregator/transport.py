@@ -9,14 +9,15 @@ import logging
 import select
 import socket
 import time
-from dataclasses import dataclass
 from typing import Final
 
-from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.client import Client, ConnectFlags
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from aggregator.settings import Address
+from aggregator.wire import Wire
+from protocol.mqtt import Message
 
 log = logging.getLogger(__name__)
 
@@ -28,19 +29,27 @@ ANSWER_SECONDS: Final = 5.0
 BACKOFF_FIRST: Final = 0.5
 BACKOFF_MOST: Final = 15.0
 GROUP: Final = 1000
-"""Most messages that one exchange hands out."""
+"""Most messages that one exchange hands out, but for those read with the last one ..."""
+GROUP_BYTES: Final = 2**22
+"""... and most bytes of payload: large garbage must not fill the memory."""
 FLUSH_SECONDS: Final = 0.5
 NO_BROKER: Final = "answers, but not as an MQTT broker does: is --broker right?"
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """A message from the broker."""
+Arrived = Message
+"""A message from the broker."""
 
-    topic: str
-    payload: bytes
-    packet: int
-    """By which it is acknowledged; 0 where that is not wanted."""
+
+class _Client(Client):
+    """paho, with a :class:`Wire` in the place of its socket."""
+
+    wire: Wire | None = None
+
+    def _create_socket(self) -> Wire:
+        sock = super()._create_socket()
+        assert isinstance(sock, socket.socket)  # noqa: S101 - also with TLS
+        self.wire = Wire(sock)
+        return self.wire
 
 
 class Transport:
@@ -49,7 +58,7 @@ class Transport:
     Args:
         broker: where it listens. It need not be there yet.
         client_id: fixed, for the broker keeps the session under it.
-        subscriptions: topic filters, each subscribed with QoS 1 on every connection.
+        subscriptions: topic filters, each subscribed with QoS 1.
         username: by which the broker knows us, if it asks.
         password: to that name.
     """
@@ -69,28 +78,17 @@ class Transport:
         """When, on time.monotonic()'s clock, the last exchange began to read messages."""
         self._broker = broker
         self._subscriptions = subscriptions
-        self._arrived: list[Arrived] = []
+        self._subscribed = False
         self._unconfirmed: set[int] = set()  # Packets that we sent with QoS 1.
         self._said = ""
         self._backoff = BACKOFF_FIRST
         self._next_attempt = time.monotonic()
         self._answer_by = 0.0
         self._refused = False
-        self._client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id,
-            clean_session=False,
-            protocol=MQTTProtocolVersion.MQTTv311,
-            manual_ack=True,
-        )
-        self._client.connect_timeout = CONNECT_SECONDS
-        self._client.connect_async(broker.host, broker.port, KEEPALIVE)
-        if username is not None:
-            self._client.username_pw_set(username, password)
-        self._client.on_connect = self._on_connect
-        self._client.on_disconnect = self._on_disconnect
-        self._client.on_message = self._on_message
-        self._client.on_publish = self._on_publish
+        self._client_id = client_id
+        self._username = username
+        self._password = password
+        self._client = self._new_client()
 
     def exchange(self, seconds: float) -> list[Arrived]:
         """Write what is pending, wait for messages for at most ``seconds``, read all there are.
@@ -100,26 +98,31 @@ class Transport:
         silent = not self.connected and time.monotonic() > self._answer_by
         if self._client.socket() is not None and silent:
             self._say(logging.WARNING, f"{self._broker} {NO_BROKER}")
-            self._connect()  # Drops the silent connection first.
+            self._connect()
         elif self._client.socket() is None and time.monotonic() >= self._next_attempt:
             self._connect()
         if self._client.socket() is None:
             time.sleep(min(seconds, max(0.0, self._next_attempt - time.monotonic())))
             return []
         self._client.loop_misc()
-        while self._ready(seconds) and len(self._arrived) < GROUP:
-            if not self._arrived:
+        arrived: list[Arrived] = []
+        size = 0
+        while len(arrived) < GROUP and size < GROUP_BYTES:
+            if (wire := self._ready(seconds)) is None:
+                break
+            if not arrived:
                 self.read_at = time.monotonic()
-            self._client.loop_read()
+            messages = self._read(wire)
+            size += sum(len(message.payload) for message in messages)
+            arrived += messages
             seconds = 0
-        arrived, self._arrived = self._arrived, []
         return arrived
 
     def acknowledge(self, messages: list[Arrived]) -> None:
         """Tell the broker that it may forget these, which the last exchange returned."""
-        for message in messages:
-            if message.packet and self.connected:
-                self._client.ack(message.packet, 1)
+        wire = self._client.wire
+        if wire is not None and self.connected:
+            wire.acknowledge(message.packet for message in messages if message.packet)
 
     def publish(self, topic: str, payload: bytes, *, retain: bool, qos: int) -> None:
         """Send a message; without a connection it is dropped."""
@@ -131,33 +134,73 @@ class Transport:
     def close(self) -> None:
         """Say good-bye, once the broker has confirmed all or half a second has passed."""
         ends = time.monotonic() + FLUSH_SECONDS
-        while self._unconfirmed and self.connected and self._ready(max(0, ends - time.monotonic())):
-            self._client.loop_read()
+        while self._unconfirmed and self.connected:
+            wire = self._ready(max(0, ends - time.monotonic()))
+            if wire is None:
+                break
+            self._read(wire)
         self._client.on_disconnect = None
         self.connected = False
         self._client.disconnect()
 
-    def _ready(self, seconds: float) -> bool:
-        """Whether there is something to read within ``seconds``; writes when there is room."""
+    def _read(self, wire: Wire) -> list[Arrived]:
+        """Read what there is; paho handles all but the messages."""
+        arrived = wire.read()
+        while wire.wants_paho and self._client.socket() is wire:
+            self._client.loop_read()
+        return arrived
+
+    def _ready(self, seconds: float) -> Wire | None:
+        """The connection, once there is something to read; None if there is not in ``seconds``.
+
+        Writes when there is room.
+        """
         ends = time.monotonic() + seconds
-        while (sock := self._client.socket()) is not None:
-            writing = [sock] if self._client.want_write() else []
+        while (wire := self._client.wire) is not None and self._client.socket() is wire:
+            if wire.has_more:
+                return wire
+            wire.flush()
+            writing = [wire] if wire.wants_write else []
             left = max(0.0, ends - time.monotonic())
-            readable, writable, _ = select.select([sock], writing, [], left)
-            if writable:
-                self._client.loop_write()
-            if readable or not writable:
-                return bool(readable)
-        return False
+            readable, writable, _ = select.select([wire], writing, [], left)
+            if readable:
+                return wire
+            if not writable:
+                return None
+        return None
+
+    def _new_client(self) -> _Client:
+        """One for each connection: what paho could not send on the last one is out of date.
+
+        It would send it first, so that boards hear of rounds that are over, and more of it each
+        time; and whoever hears that we are connected publishes all that is valid anyway.
+        """
+        client = _Client(
+            CallbackAPIVersion.VERSION2,
+            self._client_id,
+            clean_session=False,
+            protocol=MQTTProtocolVersion.MQTTv311,
+            manual_ack=True,
+        )
+        client.connect_timeout = CONNECT_SECONDS
+        client.connect_async(self._broker.host, self._broker.port, KEEPALIVE)
+        if self._username is not None:
+            client.username_pw_set(self._username, self._password)
+        client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
+        client.on_disconnect = self._on_disconnect
+        client.on_publish = self._on_publish
+        return client
 
     def _connect(self) -> None:
+        if self._client.wire is not None:
+            self._client.wire.close()  # A silent one.
+        self._client = self._new_client()
+        self._unconfirmed.clear()
         self._refused = False
         self._answer_by = time.monotonic() + ANSWER_SECONDS
         try:
             self._client.reconnect()
-            sock = self._client.socket()
-            if isinstance(sock, socket.socket):  # Else each group waits 40 ms for an ACK.
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except (OSError, UnicodeError) as error:  # A host name may even be no host name.
             self._retry_later()
             self._say(
@@ -177,7 +220,7 @@ class Transport:
             self._said = text
 
     def _on_connect(
-        self, client: Client, _data: object, _flags: object, reason: ReasonCode, _more: object
+        self, client: Client, _data: object, flags: ConnectFlags, reason: ReasonCode, _more: object
     ) -> None:
         if reason.is_failure:
             self._refused = True
@@ -190,8 +233,22 @@ class Transport:
         self.connected = True
         self.connections += 1
         self._backoff = BACKOFF_FIRST
-        client.subscribe([(topic, 1) for topic in self._subscriptions])
+        # Each time that we subscribe, the broker queues every retained message for us again. Where
+        # it has kept our session, and this process has heard them, that would only pile up.
+        self._subscribed = self._subscribed and flags.session_present
+        if not self._subscribed:
+            client.subscribe([(topic, 1) for topic in self._subscriptions])
         self._say(logging.INFO, f"connected to the broker at {self._broker}")
+
+    def _on_subscribe(
+        self,
+        _client: Client,
+        _data: object,
+        _packet: int,
+        reasons: list[ReasonCode],
+        _more: object,
+    ) -> None:
+        self._subscribed = not any(reason.is_failure for reason in reasons)
 
     def _on_disconnect(
         self, _client: Client, _data: object, _flags: object, reason: ReasonCode, _more: object
@@ -206,14 +263,6 @@ class Transport:
             self._say(logging.WARNING, f"{self._broker} {NO_BROKER}")
         self.connected = False
         self._retry_later()
-
-    def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
-        try:
-            topic = message.topic
-        except UnicodeDecodeError:
-            topic = ""  # Belongs to nobody.
-        packet = message.mid if message.qos else 0
-        self._arrived.append(Arrived(topic, bytes(message.payload), packet))
 
     def _on_publish(
         self, _client: Client, _data: object, packet: int, _reason: ReasonCode, _more: object

@@ -6,6 +6,7 @@ import typer
 
 from aggregator.errors import AggregatorError
 from cli.demo import demo
+from cli.load import load
 from cli.serve import serve
 from cli.simulate import simulate
 from localfleet.errors import LocalFleetError
@@ -20,6 +21,7 @@ commands = typer.Typer(
 commands.command()(serve)
 commands.command()(demo)
 commands.command()(simulate)
+commands.command()(load)
 
 
 def app() -> None:

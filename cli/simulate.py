@@ -288,7 +288,7 @@ def _table(summary: Summary) -> Table:
         ("late ones among them", f"{summary.late:,}"),
         ("bytes up", f"{summary.bytes_up:,}"),
         ("bytes down", f"{summary.bytes_down:,}"),
-        ("dense float32, both ways", f"{summary.bytes_dense:,}"),
+        ("the accepted as dense float32", f"{summary.bytes_dense:,}"),
         ("virtual seconds", f"{summary.virtual_seconds:,.1f}"),
         ("seconds", f"{summary.seconds:,.1f}"),
     ):

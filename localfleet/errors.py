@@ -5,6 +5,7 @@
     LocalFleetError
     +- PartsError      a program is missing: one line per part says what it is and how to get it
     +- ProcessError    a program did not start, or ended by itself: says which, shows its log's end
+    +- LoadError       boards cannot be played: says what does not answer, and what to look at
 """
 
 
@@ -18,3 +19,7 @@ class PartsError(LocalFleetError):
 
 class ProcessError(LocalFleetError):
     """A program did not start, or ended by itself."""
+
+
+class LoadError(LocalFleetError):
+    """Boards cannot be played against a broker and its aggregator."""

@@ -6,6 +6,7 @@
     +- SpecError      a spec file that cannot be used: names the file, the line and the reason
     +- MessageError   bytes that are not the message their topic promises
     +- SparseError    a sparse block that its decoder refuses
+    +- PacketError    bytes that are no MQTT packet
 """
 
 
@@ -23,3 +24,7 @@ class MessageError(ProtocolError):
 
 class SparseError(ProtocolError):
     """A sparse block that is not one: wrong length, indices out of order, scales out of range."""
+
+
+class PacketError(ProtocolError):
+    """Bytes that are no MQTT packet: the connection that they came on cannot go on."""

@@ -68,9 +68,9 @@ def encode_all(
     """:func:`encode` of many boards' changes and residuals, a row each; shapes (boards, n)."""
     wanted = np.clip(changes + residuals, -sparse.LARGEST, sparse.LARGEST)
     blocks = sparse.encode_all(wanted, top, tensors, value_bits)
-    for left, block in zip(wanted, blocks, strict=True):
-        indices, sent = sparse.decode(block, tensors)
-        left[indices] -= sent
+    for left, sent in zip(wanted, sparse.decode_all(blocks, tensors), strict=True):
+        assert isinstance(sent, sparse.Sparse)  # noqa: S101 - these blocks are our own
+        left[sent.indices] -= sent.changes
     return blocks, np.clip(wanted, fixed.WEIGHT_MIN, fixed.WEIGHT_MAX).astype(np.int16)
 
 

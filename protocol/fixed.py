@@ -82,8 +82,8 @@ def fnv1a(text: str) -> int:
     """
     value = 0x811C9DC5
     for byte in text.encode():
-        value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
-    return value
+        value = (value ^ byte) * 0x01000193
+    return value & 0xFFFFFFFF  # Nothing above these bits ever comes down: once is enough.
 
 
 def lcg(state: int, count: int) -> NDArray[np.uint32]:

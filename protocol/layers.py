@@ -48,6 +48,16 @@ class LayerShape:
     relu: bool
     local: bool
 
+    @classmethod
+    def of_plan(cls, numbers: tuple[int, ...]) -> LayerShape:
+        """The inverse of :attr:`compiled`."""
+        kind, height, width, channels, outputs, kernel, stride, flags, _limit = numbers
+        return cls(
+            *(Kind(kind), height, width, channels, outputs, kernel, stride),
+            relu=bool(flags & RELU),
+            local=bool(flags & LOCAL),
+        )
+
     @property
     def rows(self) -> int:
         """Height of the output's grid."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, Self
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import msgpack
 
@@ -34,7 +35,8 @@ def _integer(most: int = U32) -> Any:  # noqa: ANN401 - a dataclass field, as th
     def check(value: object) -> bool:
         return type(value) is int and 0 <= value <= most
 
-    return field(metadata={"check": check, "wanted": f"an integer from 0 to {most}"})
+    wanted = f"an integer from 0 to {most}"
+    return field(metadata={"check": check, "wanted": wanted, "is_u32": most == U32})
 
 
 def _name() -> Any:  # noqa: ANN401
@@ -72,9 +74,24 @@ def _layers() -> Any:  # noqa: ANN401
     return field(metadata={"check": check, "wanted": "a list of layers, nine integers each"})
 
 
+class _Fields(NamedTuple):
+    """What a kind of message holds, without its format number."""
+
+    checks: list[tuple[str, Callable[[object], bool], str]]
+    """Of each field: its name, its check, and what is wanted."""
+    u32: Callable[[tuple[object, ...]], tuple[Any, ...]]
+    """Takes out the fields that may be any 32-bit integer, at least two, to be checked together."""
+    others: list[int]
+    """The places of the other fields."""
+
+
 @cache
-def _checks(message: type[Message]) -> list[tuple[str, Callable[[object], bool], str]]:
-    return [(f.name, f.metadata["check"], f.metadata["wanted"]) for f in fields(message)]
+def _fields(message: type[Message]) -> _Fields:
+    checks = [(f.name, f.metadata["check"], f.metadata["wanted"]) for f in fields(message)]
+    is_u32 = [f.metadata.get("is_u32", False) for f in fields(message)]
+    places = [place for place, is_it in enumerate(is_u32) if is_it]
+    others = [place for place, is_it in enumerate(is_u32) if not is_it]
+    return _Fields(checks, itemgetter(*places), others)
 
 
 def _is_format(value: object) -> bool:
@@ -87,9 +104,7 @@ class Message:
 
     def pack(self) -> bytes:
         """The message's bytes."""
-        # Not astuple, which copies deeply: a fleet packs many thousands.
-        checks = _checks(type(self))  # type: ignore[arg-type]  # As in unpack.
-        values = (getattr(self, name) for name, _, _ in checks)
+        values = [getattr(self, name) for name, _, _ in _fields(type(self)).checks]  # type: ignore[arg-type]
         packed: bytes = msgpack.packb((FORMAT, *values))
         return packed
 
@@ -109,18 +124,22 @@ class Message:
         except (ValueError, RecursionError) as error:
             msg = f"{kind}: not MessagePack ({type(error).__name__}: {error})"
             raise MessageError(msg) from error
-        checks = _checks(cls)  # type: ignore[arg-type]  # mypy: a class is not hashable
+        checks, u32, others = _fields(cls)  # type: ignore[arg-type]  # mypy: a class is not hashable
         if not isinstance(values, tuple) or not values or not _is_format(values[0]):
             msg = f"{kind}: not an array that starts with the format number {FORMAT}"
             raise MessageError(msg)
-        if len(values) != len(checks) + 1:
-            msg = f"{kind}: {len(values) - 1} fields instead of {len(checks)}"
+        values = values[1:]
+        if len(values) != len(checks):
+            msg = f"{kind}: {len(values)} fields instead of {len(checks)}"
             raise MessageError(msg)
-        for (name, check, wanted), value in zip(checks, values[1:], strict=True):
-            if not check(value):
-                msg = f"{kind}: field {name!r} must be {wanted}"
-                raise MessageError(msg)
-        return cls(*values[1:])
+        numbers = u32(values)
+        is_sound = set(map(type, numbers)) == {int} and 0 <= min(numbers) <= max(numbers) <= U32
+        if not (is_sound and all(checks[place][1](values[place]) for place in others)):
+            wrong = next(i for i, (_, check, _) in enumerate(checks) if not check(values[i]))
+            name, _, wanted = checks[wrong]
+            msg = f"{kind}: field {name!r} must be {wanted}"
+            raise MessageError(msg)
+        return cls(*values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,8 @@ MAX_BLOCK: Final = 2**16 - 1
 _LOW_MOST: Final = 15
 _ROWS: Final = 64
 """Rows that are encoded at once: a core's cache holds what they take."""
+_CELLS: Final = 2**17
+"""Bits or parameters that are decoded at once: what they take fits a processor's cache."""
 
 
 class Sparse(NamedTuple):
@@ -167,7 +169,7 @@ def _top_of_rows(magnitudes: NDArray[np.int64], count: int) -> NDArray[np.int64]
     equal = magnitudes == threshold
     wanted = count - np.count_nonzero(above, axis=1)
     is_first = equal & (np.cumsum(equal, axis=1, dtype=np.int32) <= wanted[:, None])
-    return _places(above | is_first, count)
+    return _ones(above | is_first, count)
 
 
 def _encode_rows(
@@ -190,7 +192,7 @@ def _encode_rows(
     if inverted:
         is_other = np.ones(changes.shape, np.bool_)
         np.put_along_axis(is_other, indices, values=False, axis=1)
-        indices = _places(is_other, parameters - entries)
+        indices = _ones(is_other, parameters - entries)
     low, lows, highs = _pack_gaps(indices)
     coding = (low | VALUE_BITS.index(value_bits) << 4 | inverted << 6).astype(np.uint8)
     count = entries.to_bytes(2, "little")
@@ -247,11 +249,6 @@ def _pack(words: NDArray[np.integer], bits: int) -> list[bytes]:
     return [row.tobytes() for row in packed]
 
 
-def _places(flags: NDArray[np.bool_], count: int) -> NDArray[np.int64]:
-    """Where each row's flags are set, as many in each; shape (rows, count)."""
-    return np.nonzero(flags)[1].reshape(len(flags), count)
-
-
 # --- Reading
 
 
@@ -261,22 +258,94 @@ def decode(block: bytes, tensors: Sequence[int]) -> Sparse:
     Raises:
         SparseError: whatever is wrong with the bytes.
     """
+    (decoded,) = decode_all([block], tensors)
+    if isinstance(decoded, SparseError):
+        raise decoded
+    return decoded
+
+
+def decode_all(blocks: Sequence[bytes], tensors: Sequence[int]) -> list[Sparse | SparseError]:
+    """Decode many blocks, for each what :func:`decode` returns or raises.
+
+    Those of one length and header have their parts at the same places: they are read together, as
+    the rows of a matrix.
+    """
     parameters = sum(tensors)
-    at = layout(block, parameters, len(tensors))
-    exponents = _unpack(block[3 : at.low], 4, len(tensors))
-    if exponents.max(initial=0) > CHANGE_BITS - at.value_bits:
-        msg = (
-            f"sparse block: scale exponent {exponents.max()} is above "
-            f"{CHANGE_BITS - at.value_bits}, the most for {at.value_bits} bits"
-        )
-        raise SparseError(msg)
-    indices = _unpack_gaps(block, at, parameters)
+    owners = np.repeat(np.arange(len(tensors)), tensors)
+    alike: dict[tuple[bytes, int], list[int]] = {}
+    for i, block in enumerate(blocks):
+        alike.setdefault((block[:3], len(block)), []).append(i)
+    found: dict[int, Sparse | SparseError] = {}
+    for (_, size), places in alike.items():
+        try:
+            at = layout(blocks[places[0]], parameters, len(tensors))
+        except SparseError as error:
+            found |= dict.fromkeys(places, error)
+            continue
+        rows = max(1, _CELLS // max(8 * size, parameters if at.inverted else 0))
+        for start in range(0, len(places), rows):
+            part = places[start : start + rows]
+            content = np.frombuffer(b"".join(blocks[i] for i in part), np.uint8)
+            found |= zip(part, _decode_rows(content.reshape(-1, size), at, owners), strict=True)
+    return [found[i] for i in range(len(blocks))]
+
+
+def _decode_rows(
+    blocks: NDArray[np.uint8], at: Layout, owners: NDArray[np.int64]
+) -> list[Sparse | SparseError]:
+    """Decode blocks of one layout; shape (blocks, bytes).
+
+    Args:
+        blocks: a row each.
+        at: their layout.
+        owners: each parameter's tensor; shape (parameters,).
+    """
+    faults: dict[int, str] = {}
+
+    def refuse(rows: NDArray[np.bool_], why: str, values: NDArray[np.int64] | None = None) -> None:
+        for row in rows.nonzero()[0]:
+            faults.setdefault(int(row), why if values is None else why.format(values[row]))
+
+    exponents, odd_exponents = _unpack(blocks[:, 3 : at.low], 4, int(owners[-1]) + 1)
+    low, odd_low = _unpack(blocks[:, at.low : at.high], at.low_bits, at.gaps)
+    values, odd_values = _unpack(blocks[:, at.values :], at.value_bits, at.entries)
+    refuse(odd_exponents | odd_low | odd_values, "a spare bit is set")
+    largest, most = exponents.max(axis=1), CHANGE_BITS - at.value_bits
+    why = f"scale exponent {{}} is above {most}, the most for {at.value_bits} bits"
+    refuse(largest > most, why, largest)
+    high = np.unpackbits(blocks[:, at.high : at.values], axis=1, bitorder="little")
+    ones = np.count_nonzero(high, axis=1)
+    refuse(ones != at.gaps, f"{{}} high parts where {at.gaps} gaps are announced", ones)
+    if high.size:  # Only the last byte's bits may follow a block's last one.
+        refuse(high[:, -8:].max(axis=1) == 0, "bytes follow the last high part")
+
+    def sound() -> NDArray[np.int64]:
+        return np.array([row for row in range(len(blocks)) if row not in faults], np.int64)
+
+    rows = sound()
+    ends = _ones(high[rows], at.gaps)
+    gaps = ends.copy()
+    gaps[:, 1:] -= ends[:, :-1] + 1
+    indices = ((gaps << at.low_bits | low[rows]) + 1).cumsum(axis=1) - 1
+    if at.gaps:
+        last = np.zeros(len(blocks), np.int64)
+        last[rows] = indices[:, -1]
+        why = f"index {{}}; the model has {len(owners)} parameters"
+        refuse(last >= len(owners), why, last)
+        indices = indices[last[rows] < len(owners)]
+        rows = sound()
     if at.inverted:
-        indices = _others(indices, parameters)
+        is_entry = np.ones((len(rows), len(owners)), bool)
+        is_entry[np.arange(len(rows))[:, None], indices] = False
+        indices = _ones(is_entry, at.entries)
     sign = 1 << (at.value_bits - 1)
-    values = (_unpack(block[at.values :], at.value_bits, at.entries) ^ sign) - sign
-    owners = np.searchsorted(np.cumsum(tensors), indices, side="right")
-    return Sparse(indices, values << exponents[owners])
+    scales = exponents[rows[:, None], owners[indices]]
+    changes = ((values[rows] ^ sign) - sign) << scales
+    decoded = dict(zip(rows.tolist(), map(Sparse, indices, changes), strict=True))
+    return [
+        decoded.get(row) or SparseError(f"sparse block: {faults[row]}")
+        for row in range(len(blocks))
+    ]
 
 
 def layout(block: bytes, parameters: int, tensors: int) -> Layout:
@@ -306,40 +375,28 @@ def layout(block: bytes, parameters: int, tensors: int) -> Layout:
     return Layout(low_bits, VALUE_BITS[width], bool(inverted), count, gaps, head, high, values)
 
 
-def _unpack_gaps(block: bytes, at: Layout, parameters: int) -> NDArray[np.int64]:
-    """The indices that the gaps tell."""
-    high = np.unpackbits(np.frombuffer(block[at.high : at.values], np.uint8), bitorder="little")
-    ends = np.flatnonzero(high)
-    if len(ends) != at.gaps:
-        msg = f"sparse block: {len(ends)} high parts where {at.gaps} gaps are announced"
-        raise SparseError(msg)
-    if len(high) != 8 * _bytes(int(ends[-1]) + 1 if at.gaps else 0):
-        msg = "sparse block: bytes follow the last high part"
-        raise SparseError(msg)
-    gaps = (np.diff(ends, prepend=-1) - 1) << at.low_bits
-    gaps |= _unpack(block[at.low : at.high], at.low_bits, at.gaps)
-    indices = np.cumsum(gaps + 1) - 1
-    if at.gaps and indices[-1] >= parameters:
-        msg = f"sparse block: index {indices[-1]}; the model has {parameters} parameters"
-        raise SparseError(msg)
-    return indices
+def _unpack(
+    packed: NDArray[np.uint8], bits: int, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """``count`` words a row, of so many bits and without a sign; whether a row has more bits set.
+
+    The words have shape (rows, count).
+    """
+    unit = 8 if bits % 8 == 0 else 1  # Whole bytes need not be taken apart.
+    units = packed if unit == 8 else np.unpackbits(packed, axis=1, bitorder="little")
+    each = bits // unit
+    words = np.zeros((len(packed), count), np.int64)
+    for i in range(each):
+        words |= units[:, i : count * each : each].astype(np.int64) << (i * unit)
+    return words, units[:, count * each :].max(axis=1, initial=0) > 0
 
 
-def _unpack(packed: bytes, bits: int, count: int) -> NDArray[np.int64]:
-    """``count`` words of so many bits, without a sign."""
-    each = np.unpackbits(np.frombuffer(packed, np.uint8), bitorder="little")
-    if each[count * bits :].any():
-        msg = "sparse block: a spare bit is set"
-        raise SparseError(msg)
-    words: NDArray[np.int64] = each[: count * bits].reshape(count, bits) @ (1 << np.arange(bits))
-    return words
-
-
-def _others(indices: NDArray[np.int64], parameters: int) -> NDArray[np.int64]:
-    """All indices but these."""
-    is_other = np.ones(parameters, bool)
-    is_other[indices] = False
-    return np.flatnonzero(is_other)
+def _ones(flags: NDArray[np.uint8 | np.bool_], count: int) -> NDArray[np.int64]:
+    """Where each row's ones stand, of which it has ``count``; shape (rows, count)."""
+    rows, width = flags.shape
+    places: NDArray[np.int64] = np.flatnonzero(flags).reshape(rows, count)
+    places -= width * np.arange(rows)[:, None]
+    return places
 
 
 def _head(tensors: int) -> int:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from protocol.fixed import fnv1a
@@ -33,6 +34,7 @@ NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 """What a fleet or a board may be called: a topic level, and bytes in every message."""
 
 
+@lru_cache(maxsize=2**11)  # Asked for twice within a group of updates.
 def shard_of(board: str) -> int:
     """The shard of a board, 0 to 63: workers share the boards by it."""
     return fnv1a(board) % SHARDS

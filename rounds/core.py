@@ -243,6 +243,10 @@ class RoundCore:
         self._waiting.pop(board, None)
         self._missed.pop(board, None)
 
+    def board_slow(self, board: str) -> None:
+        """A board's update came too late: it is not gone, and may be waited for again."""
+        self._missed.pop(board, None)
+
     def verdict(
         self, round_: int, board: str, digest: bytes, first: bytes | None = None
     ) -> Refusal | None:

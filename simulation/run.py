@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from protocol import memory, sparse
+from protocol.errors import SparseError
 from protocol.messages import U32, Round, Update
 from rounds.core import Announce, Close, Counted, Decision, RoundCore, State, Withdraw
 from rounds.learning import NO_TRIAL, Basis, Learning, Trial, Version
@@ -322,22 +323,23 @@ class Run:
     def _take_in(self) -> None:
         """Sum the updates that have arrived, as one group."""
         digests: dict[Counted, bytes] = {}
-        for payload in self._arrived:
-            update = Update.unpack(payload)
+        updates = [Update.unpack(payload) for payload in self._arrived]
+        blocks = sparse.decode_all([update.changes for update in updates], self.spec.tensors)
+        for update, block, payload in zip(updates, blocks, self._arrived, strict=True):
             counted = Counted(update.round, update.board)
             digest = blake2b(payload, digest_size=DIGEST_BYTES).digest()
             refusal = self.core.verdict(*counted, digest, digests.get(counted))
-            if refusal is not None:  # No board here sends what nobody wants.
-                raise SimulationError(
-                    f"round {update.round}: the update of {update.board} is refused as "
-                    f"{refusal.value}: this is a fault of the simulation, please report it"
+            if refusal is not None or isinstance(block, SparseError):
+                raise SimulationError(  # No board here sends what nobody wants.
+                    f"round {update.round}: the update of {update.board} is refused "
+                    f"({refusal or block}): this is a fault of the simulation, please report it"
                 )
             digests[counted] = digest
             on_trial = self._trials.get(update.round, NO_TRIAL).has(update.board)
             basis = Basis(self.core.round - update.round, on_trial)
             if basis not in self._sums:
                 self._sums[basis] = PartialSum(self.spec.global_count)
-            self._sums[basis].add(update, sparse.decode(update.changes, self.spec.tensors))
+            self._sums[basis].add(update, block)
         self._arrived.clear()
         if digests:
             self.core.journaled(digests)

@@ -330,20 +330,57 @@ def test_killed_in_mid_round_it_goes_on_without_losing_an_update(
 
 
 def test_what_is_not_journaled_is_not_acknowledged(aggregator: Aggregator, boards: Boards) -> None:
-    """Somebody locks the journal, so that an update is read but cannot be committed, and the
-    aggregator gives up. The broker still has the update: nobody sends it again, yet it counts."""
+    """Somebody locks the journal, so that an update is read but cannot be committed. The aggregator
+    says so and tries again, and is killed in this. The broker still has the update: nobody sends it
+    again, yet it counts."""
     boards.are("ready", *BOARDS)
     boards.wait_for_round(0)
     stranger = sqlite3.connect(aggregator.state / "journal.db", isolation_level=None)
     stranger.execute("BEGIN IMMEDIATE")
     boards.answer(0, A)
-    assert aggregator.program.process is not None
-    assert aggregator.program.process.wait(PATIENCE) == 2
-    assert "journal.db: cannot be used (database is locked)" in aggregator.log
-    assert "Traceback" not in aggregator.log
+    aggregator.wait_for_log("journal.db: cannot be used (database is locked)")
+    aggregator.program.kill(signal.SIGKILL)
     stranger.close()
     aggregator.program.start()
     boards.wait_for_receipt(0, A)
+
+
+def test_no_deadline_comes_nearer_while_the_journal_is_stuck(
+    tmp_path: Path, broker: Broker
+) -> None:
+    """It is locked for longer than the deadline. The round waits for the third board."""
+    text = TEXT.replace("deadline = 60", "deadline = 2").replace("cohort = 4", "cohort = 3")
+    service = Aggregator(tmp_path / "aggregator", broker.port, text)
+    service.program.start()
+    with Boards(broker.port) as boards, processes.stopping([service.program]):
+        boards.are("ready", A, B, C)
+        boards.wait_for_round(0)
+        boards.answer(0, A)
+        boards.wait_for_receipt(0, A)
+        stranger = sqlite3.connect(service.state / "journal.db", isolation_level=None)
+        stranger.execute("BEGIN IMMEDIATE")
+        boards.answer(0, B)
+        service.wait_for_log("database is locked")
+        time.sleep(2)  # What is awaited here is that nothing happens.
+        stranger.close()
+        boards.wait_for_receipt(0, B)
+        time.sleep(0.5)  # Some turns of its loop, in which it could see that it is late.
+        boards.answer(0, C)
+        assert boards.wait_for_progress(round=1)["accepted"] == 3
+
+
+def test_told_to_stop_while_the_journal_is_stuck_it_stops(
+    aggregator: Aggregator, boards: Boards
+) -> None:
+    boards.are("ready", *BOARDS)
+    boards.wait_for_round(0)
+    stranger = sqlite3.connect(aggregator.state / "journal.db", isolation_level=None)
+    stranger.execute("BEGIN IMMEDIATE")
+    boards.answer(0, A)
+    aggregator.wait_for_log("database is locked")
+    assert aggregator.program.kill(signal.SIGTERM) == 2
+    assert "Traceback" not in aggregator.log
+    stranger.close()
 
 
 def test_killed_when_done_it_is_done_and_serves_a_broker_that_forgot(

@@ -178,6 +178,19 @@ def test_a_resent_update_counts_once_and_is_receipted_again(bench: Bench) -> Non
     assert bench.total.weight == 1
 
 
+def test_a_refused_update_does_not_stand_in_the_way_of_a_sound_one(bench: Bench) -> None:
+    """In one group, whose blocks are read together, a board sends twice rubbish, then its update,
+    then another one."""
+    cut = replace(update(), changes=update().changes[:-1])
+    group = [cut, replace(update(), query=0), update(), replace(update(), nonce=2)]
+    taken = bench.ingest.take([arrived(message) for message in group])
+    assert taken.accepted == [update()]
+    assert [refused.reason for refused in taken.refused] == [
+        *(Refusal.SPARSE, Refusal.GARBLED, Refusal.CONFLICT)
+    ]
+    assert taken.receipts == {0: {BOARDS[0]}}
+
+
 def test_of_two_updates_the_first_counts_and_the_board_may_rest(bench: Bench) -> None:
     other = replace(update(), nonce=2)
     first = bench.ingest.take([arrived(update()), arrived(other)])

@@ -254,7 +254,7 @@ def test_traffic_goes_on_counting_when_a_board_restarts_and_when_we_do() -> None
     report(traffic, 150, 1100)
     report(traffic, 30, 200)  # The board has restarted.
     assert (traffic.up, traffic.down) == (180, 1300)
-    traffic = Traffic(traffic.of(["a"]))  # We have.
+    traffic = Traffic([traffic.of("a")])  # We have.
     report(traffic, 35, 250)
     assert (traffic.up, traffic.down) == (185, 1350)
 

@@ -222,6 +222,22 @@ def test_a_board_that_died_without_a_word_costs_two_deadlines_and_not_one_a_roun
     assert core.tick(62) == []
 
 
+def test_a_board_that_is_merely_slow_is_waited_for_again() -> None:
+    core = RoundCore(rounds(cohort=2))
+    awake(core, "a", "slow")
+    core.tick(0)
+    for now in (30, 60):
+        answer(core, "a")
+        core.tick(now)
+    core.board_slow("slow")
+    core.board_slow("unheard of")
+    answer(core, "a")
+    core.tick(61)  # In this round it was not waited for.
+    answer(core, "a")
+    assert core.tick(62) == []
+    assert core.awake == {"a", "slow"}
+
+
 def test_a_silent_board_that_answers_in_time_counts_and_is_waited_for_again() -> None:
     core = RoundCore(rounds(cohort=2))
     awake(core, "a", "quiet")

@@ -240,3 +240,26 @@ def test_the_scale_covers_the_largest_change_there_is(value_bits: int) -> None:
 )
 def test_the_share_is_rounded_up(parameters: int, percent: float, count: int) -> None:
     assert sparse.top_count(parameters, percent) == count
+
+
+@given(st.integers(0, 2**32), st.integers(0, 40))
+@settings(max_examples=60, deadline=None)
+def test_blocks_of_a_group_are_read_as_if_each_were_alone(seed: int, count: int) -> None:
+    """Sound and damaged ones, of several layouts, each several times."""
+    rng = np.random.default_rng(seed)
+    tensors = (30, 10, 60)
+    blocks = []
+    for _ in range(count):
+        changes = rng.integers(-300, 300, 100)
+        indices = sparse.top_indices(changes, int(rng.choice([0, 5, 20, 70])))
+        block = sparse.encode(changes, indices, tensors, int(rng.choice(sparse.VALUE_BITS)))
+        blocks.append(mutated(rng, block) if rng.random() < 0.3 else block)
+    for block, decoded in zip(blocks, sparse.decode_all(blocks, tensors), strict=True):
+        if isinstance(decoded, SparseError):
+            with pytest.raises(SparseError) as alone:
+                sparse.decode(block, tensors)
+            assert str(decoded) == str(alone.value)
+        else:
+            indices, changes = sparse.decode(block, tensors)
+            np.testing.assert_array_equal(decoded.indices, indices)
+            np.testing.assert_array_equal(decoded.changes, changes)

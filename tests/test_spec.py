@@ -10,7 +10,7 @@ import pytest
 from localfleet.processes import PROJECT
 from protocol import fixed
 from protocol.errors import SpecError
-from protocol.layers import LOCAL, RELU, Kind
+from protocol.layers import LOCAL, RELU, Kind, LayerShape
 from protocol.spec import Spec
 
 TEXT = """\
@@ -453,3 +453,9 @@ def test_the_start_is_drawn_within_each_layers_limit() -> None:
     reseeded = Spec.from_toml(line(4, "inputs = 100").replace("seed = 1", "seed = 2"))
     assert not np.array_equal(start, reseeded.start())
     assert not np.array_equal(local, reseeded.local_start())
+
+
+@pytest.mark.parametrize("name", ["sine", "omniglot", "keywords"])
+def test_a_plan_tells_the_layers(name: str) -> None:
+    spec = Spec.from_file(PROJECT / "specs" / f"{name}.toml")
+    assert tuple(map(LayerShape.of_plan, spec.plan.layers)) == spec.layers

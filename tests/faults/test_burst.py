@@ -1,0 +1,106 @@
+"""5,000 boards answer at once, and lose their connections and come back at once.
+
+Each board is a connection of its own to a broker as deployed. Mosquitto's defaults would drop four
+of five updates, each of them acknowledged. Here every update is counted, once, whatever the order
+in which they come: the model is the oracle's to the last bit.
+"""
+
+import sqlite3
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from aggregator.journal import read_history
+from aggregator.settings import Address
+from localfleet import load, processes
+from protocol import sparse
+from protocol.messages import Plan
+from protocol.spec import Spec
+from rounds.model import GlobalModel
+from rounds.strategy import cosine_step
+from rounds.sums import PartialSum
+from tests.conftest import Broker
+from tests.faults.ledger import Account
+
+pytestmark = [pytest.mark.real, pytest.mark.slow]
+
+BOARDS: Final = 5000
+TEXT: Final = f"""
+fleet = "burst"
+[model]
+inputs = 3
+loss = "mse"
+layers = [
+    {{ outputs = 200, activation = "relu" }},
+    {{ outputs = 2, activation = "none", local = true }},
+]
+[training]
+support = 4
+query = 5
+rate_local = 0.1
+rate_global = 0.1
+percent = 10
+[rounds]
+count = 1
+cohort = {BOARDS}
+deadline = 100
+step_max = 1.0
+percent_down = 100
+"""
+SPEC: Final = Spec.from_toml(TEXT)
+
+
+@pytest.mark.parametrize("reconnect", [False, True], ids=["send", "send and reconnect"])
+def test_each_of_5000_updates_is_counted_once(
+    tmp_path: Path,
+    absent_broker: Broker,
+    book: Callable[[Account], None],
+    reconnect: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    load.allow_files(BOARDS + load.SPARE_FILES)  # The broker inherits it.
+    absent_broker.start()
+    spec = tmp_path / "spec.toml"
+    spec.write_text(TEXT)
+    aggregator = processes.aggregator(tmp_path, spec, absent_broker.port)
+    with processes.stopping([aggregator]):
+        aggregator.start()
+        address = Address("127.0.0.1", absent_broker.port)
+        result = load.run(address, SPEC.fleet, BOARDS, 1, reconnect=reconnect)
+    boards, published = journaled(tmp_path / "state")
+    book(
+        Account(
+            faults=BOARDS if reconnect else 0,
+            sent=result.sent + result.resent,
+            acknowledged=result.receipted,
+            lost=BOARDS - len(set(boards)),
+            doubled=len(boards) - len(set(boards)),
+        )
+    )
+    assert [facts.accepted for facts in read_history(tmp_path / "state")] == [BOARDS]
+    assert published == oracle(SPEC.plan)
+    assert (result.rounds, result.sent) == (1, BOARDS)
+    if reconnect:
+        assert result.reconnected >= BOARDS
+    else:
+        assert (result.receipted, result.reconnected) == (BOARDS, 0)
+
+
+def journaled(state: Path) -> tuple[list[str], bytes]:
+    """The boards whose updates are in the journal, and the weights that came of them."""
+    with sqlite3.connect(state / "journal.db") as db:
+        boards = [board for (board,) in db.execute("SELECT board FROM updates WHERE round = 0")]
+        ((published,),) = db.execute("SELECT published FROM versions WHERE version = 1")
+        return boards, zlib.decompress(published)
+
+
+def oracle(plan: Plan) -> bytes:
+    """The weights after a round that every board has answered."""
+    total = PartialSum(SPEC.global_count)
+    for update in load.updates(plan, BOARDS):
+        total.add(update, sparse.decode(update.changes, SPEC.tensors))
+    model = GlobalModel(SPEC)
+    model.advance(total.mean, cosine_step(SPEC.rounds, 0))
+    return model.published.tobytes()
