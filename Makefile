@@ -4,6 +4,7 @@
 PYTHON ?= python3
 BOARDS ?= 8
 ROUNDS ?= 300
+MINUTES ?= 10
 
 VENV := .cache/venv
 BIN := $(VENV)/bin
@@ -18,7 +19,7 @@ LOCK = .cache/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast bench-aggregator bench-board bench-peers bench-wire numerics lint format client lock clean
+.PHONY: help setup demo test test-fast soak bench-aggregator bench-board bench-peers bench-strategies bench-wire numerics lint format client lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -45,6 +46,9 @@ bench-aggregator: $(READY) ## Measure the aggregator beside bare paho, and Flowe
 bench-peers: $(PEERS) ## Install Flower into an environment of its own, and measure it
 	@.cache/peers/bin/python benchmarks/flower.py
 
+bench-strategies: $(READY) ## Play every strategy on sines, clean and with one board in ten poisoned
+	@$(BIN)/python -m benchmarks.strategies
+
 test: client ## Run every test
 	@$(PARTS) || test -z "$$CI"  # Without CI, tests of an absent part are skipped.
 	@$(EMULATOR) || test -z "$$CI"
@@ -54,7 +58,11 @@ test-fast: ## Run the tests that need no real parts, without any set-up
 	@test -x $(BIN)/pytest || { echo "run make setup first"; exit 1; }
 	@$(BIN)/pytest -m "not real and not slow"
 
-bench-board: client ## Count a Cortex-M0's instructions: kernels and training, beside C
+soak: client ## Inject faults for longer: MINUTES=10 a scenario
+	@$(PARTS)
+	@SOAK_MINUTES=$(MINUTES) $(BIN)/pytest tests/faults
+
+bench-board: client ## Count a Cortex-M0's instructions beside C, and find the heap it takes
 	@$(EMULATOR)
 	@$(BIN)/python -m benchmarks.board
 

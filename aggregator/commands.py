@@ -16,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from aggregator.errors import CommandError
 from protocol.spec import Spec
 
-MAX_COMMAND_BYTES: Final = 2**20
-"""A longer message is not looked into."""
+MAX_COMMAND_BYTES: Final = 3 * 2**16
+"""A longer message is not looked into. Weights for the largest model of a spec fit; the broker's
+``max_packet_size`` allows for it."""
 
 
 class _Command(BaseModel):
@@ -92,6 +93,19 @@ class Import(_Command):
         if len(raw) != 2 * count:
             raise CommandError(f"import: {len(raw) // 2} weights; the model has {count}")
         return np.frombuffer(raw, "<i2").astype(np.int16)
+
+
+class Answer(BaseModel):
+    """What came of a command."""
+
+    command: str
+    """Which it was; empty where that could not be read."""
+    id: str
+    """The command's."""
+    ok: bool
+    """Whether it was carried out."""
+    detail: str
+    """For people."""
 
 
 Command = Pause | Resume | Stop | Plan | RollBack | Import

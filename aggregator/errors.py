@@ -1,4 +1,4 @@
-"""What can stop the aggregator. Nothing that a peer sends can.
+"""What can stop the aggregator, or a command of its operator. Nothing that a peer sends can.
 
 ::
 
@@ -7,6 +7,9 @@
     +- JournalError    the journal cannot be used: names the file and what to do
         +- JournalStuckError   ... for now: the disk is full, the file is locked, ...
     +- CommandError    a command cannot be carried out: says why
+    +- RemoteError     a command cannot be brought to an aggregator: says where it got stuck
+    +- StoreError      the model store does not hold what is asked for: says what it holds
+    +- ModelFileError  a file does not hold a model that can be taken: names the file and why
 """
 
 
@@ -41,3 +44,15 @@ class CommandError(AggregatorError):
     def __init__(self, message: str, id_: str = "") -> None:
         super().__init__(message)
         self.id = id_
+
+
+class RemoteError(AggregatorError):
+    """A fleet's aggregator cannot be reached, or does not answer."""
+
+
+class StoreError(AggregatorError):
+    """The model store does not hold what is asked for."""
+
+
+class ModelFileError(AggregatorError):
+    """A file cannot be written, or does not hold a model that can be taken."""

@@ -15,9 +15,10 @@ from protocol.fixed import LOSS_BITS
 from protocol.messages import Update
 from protocol.spec import Spec
 from rounds.core import Announce, Close, RoundCore, State
-from rounds.learning import Learning, Sums, Trial, query_loss
+from rounds.learning import Closed, Learning, Sums, Trial, query_loss
 from rounds.model import PUBLISHED_TYPE
-from rounds.strategy import cosine_step
+from rounds.optimizers import cosine_step
+from rounds.privacy import Ledger
 from rounds.sums import PartialSum
 
 
@@ -42,6 +43,7 @@ class Fleet:
         self._trials: dict[int, Trial] = late.trials
         self.core = RoundCore(spec.rounds, round_, late.resumed, journal.known(), now)
         self.ingest = Ingest(spec, self.core, journal, self._trials)
+        self._ledger = Ledger(facts.noise for facts in journal.history())
         self.restored: list[Update] = self.ingest.restore(round_)
         """Updates of the open round that were journaled before."""
 
@@ -73,8 +75,8 @@ class Fleet:
             degraded: whether the broker dropped messages meanwhile.
         """
         sums = self.ingest.take_sums()
-        verdict = self.learning.close(sums, closed.round)
-        facts = self._facts(closed, sums, verdict.value if verdict else None)
+        came = self.learning.close(sums, self.ingest.updates(closed.round), closed.round)
+        facts = self._facts(closed, sums, came)
         facts = replace(facts, refused=dict(refused), degraded=degraded)
         boards = {board for _, board in closed.counted}
         self._journal.close_round(self.learning, facts, closed.counted, Reports(traffic, boards))
@@ -83,7 +85,10 @@ class Fleet:
             del self._trials[number]
         return facts
 
-    def _facts(self, closed: Close, sums: Sums, verdict: str | None) -> RoundFacts:
+    def _facts(self, closed: Close, sums: Sums, came: Closed) -> RoundFacts:
+        privacy = self.spec.rounds.privacy
+        noise = privacy.noise_multiplier if privacy else None
+        self._ledger.add(noise)
         outputs = 1 if self.is_classifier else self.spec.layers[-1].outputs
         total = PartialSum(self.spec.global_count)
         for part in sums.values():
@@ -99,12 +104,15 @@ class Fleet:
             late=sum(sums[basis].weight for basis in sums if basis.age),
             asked=closed.asked,
             seconds=closed.seconds,
-            trial=verdict,
+            trial=came.verdict.value if came.verdict else None,
             loss_on_trial=None if tried is None else tried / (2**LOSS_BITS * outputs),
             step=cosine_step(self.spec.rounds, closed.round),
             empty_deadlines=closed.empty_deadlines,
             refused={},
             degraded=False,
+            note=came.combined.note,
+            noise=noise,
+            epsilon=self._ledger.epsilon(privacy.delta) if privacy else None,
         )
 
     @property

@@ -39,6 +39,12 @@ class RoundFacts:
     """Messages refused while it was open or waited for, by reason."""
     degraded: bool
     """Whether the broker said meanwhile that it had dropped messages: some may be missing."""
+    note: str = ""
+    """What the rule that combined the updates has to say: whom it left out, why it did not move."""
+    noise: float | None = None
+    """Multiplier of the noise on the sum; None without privacy."""
+    epsilon: float | None = None
+    """What privacy this round and all before have cost, for the spec's delta."""
 
     def to_json(self) -> str:
         """As the journal keeps it."""

@@ -1,18 +1,18 @@
 """What happens to an update, in this order, and why in this order.
 
-size -> decode -> topic identity -> lineage, round -> duplicate -> samples, changes -> journal
+size -> decode -> topic identity -> lineage, round -> duplicate -> samples -> changes -> journal
 
 The cheap checks and those that need no trust in the content come first; a board's re-sent update
 is recognised before its changes are looked at, which are decoded for the whole group at once. What
-passes is journaled, the whole group in one
-commit, and only then may it be acknowledged, summed and receipted: the journal never knows less
-than a board was told. Nothing that a peer sends raises an error here.
+passes is journaled, the whole group in one commit, and only then may it be acknowledged, summed and
+receipted: the journal never knows less than a board was told. Nothing that a peer sends raises an
+error here.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Final
 
 from aggregator.journal import Entry, Journal
 from aggregator.transport import Arrived
@@ -50,13 +50,6 @@ class Taken:
     refused: list[Refused] = field(default_factory=list)
 
 
-class _Claim(NamedTuple):
-    """An update of the open round that is not journaled; its samples and changes are unchecked."""
-
-    update: Update
-    digest: bytes
-
-
 class _RefusedError(Exception):
     """Leaves the checks at the first that fails."""
 
@@ -88,6 +81,7 @@ class Ingest:
         self._plan = spec.plan
         self._tensors = spec.tensors
         self._count = spec.global_count
+        self._clip = spec.rounds.clip
         self.sums: dict[Basis, PartialSum] = {}
         """Of the journaled updates that count in the open round."""
 
@@ -108,6 +102,20 @@ class Ingest:
         sums, self.sums = self.sums, {}
         return sums
 
+    def updates(self, round_: int) -> Iterator[tuple[Basis, str, Sparse]]:
+        """The journaled updates that count in a round, with what they were made from.
+
+        The journal is read when the first is asked for.
+
+        Raises:
+            JournalError: the journal cannot be read.
+            ProtocolError: an update in it cannot be read, although it could be once.
+        """
+        for _, payload in self._journal.payloads(round_):
+            update = Update.unpack(payload)
+            sparse = decode(update.changes, self._tensors)
+            yield self._basis(update, round_), update.board, sparse
+
     def take(self, messages: Iterable[Arrived]) -> Taken:
         """Check a group of messages and journal its updates in one commit.
 
@@ -115,32 +123,24 @@ class Ingest:
             JournalError: the journal cannot be written; nothing of the group counts.
         """
         taken = Taken()
-        messages = list(messages)
-        claims = [self._claim(message) for message in messages]
-        blocks = iter(
-            decode_all(
-                [it.update.changes for it in claims if isinstance(it, _Claim)], self._tensors
-            )
-        )
+        claims: list[tuple[Arrived, Update, bytes]] = []
+        for message in messages:
+            try:
+                claims.append((message, *self._claim(message)))
+            except _RefusedError as error:
+                self._refuse(message, error, taken)
+        blocks = decode_all([update.changes for _, update, _ in claims], self._tensors)
         entries: list[Entry] = []
         changes: list[Sparse] = []
         digests: dict[Counted, bytes] = {}
-        for message, claim in zip(messages, claims, strict=True):
+        for (message, update, digest), block in zip(claims, blocks, strict=True):
+            counted = Counted(update.round, update.board)
             try:
-                if isinstance(claim, _RefusedError):
-                    raise claim
-                update, digest = claim
-                block = next(blocks)
-                counted = Counted(update.round, update.board)
                 if counted in digests:  # Another one, earlier in this group.
                     self._check_round(update, digest, digests[counted])
-                changes.append(self._changes(update, block))
+                changes.append(self._changes(block))
             except _RefusedError as error:
-                whose = self._topics.board_of_update(message.topic)
-                board = whose[1] if whose else None
-                taken.refused.append(Refused(board, error.reason, str(error)))
-                if error.journaled is not None and board is not None:
-                    taken.receipts.setdefault(error.journaled, set()).add(board)
+                self._refuse(message, error, taken)
             else:
                 digests[counted] = digest
                 now = self._core.round
@@ -155,21 +155,31 @@ class Ingest:
         return taken
 
     def _add(self, update: Update, sparse: Sparse) -> None:
-        trial = self._trials.get(update.round, NO_TRIAL)
-        basis = Basis(self._core.round - update.round, trial.has(update.board))
+        basis = self._basis(update, self._core.round)
         if basis not in self.sums:
-            self.sums[basis] = PartialSum(self._count)
+            self.sums[basis] = PartialSum(self._count, clip=self._clip)
         self.sums[basis].add(update, sparse)
 
-    def _claim(self, message: Arrived) -> _Claim | _RefusedError:
-        """All checks but those for what else is in the group, and for samples and changes."""
-        try:
-            update = self._identified(message)
-            digest = blake2b(message.payload, digest_size=DIGEST_BYTES).digest()
-            self._check_round(update, digest)
-        except _RefusedError as error:
-            return error
-        return _Claim(update, digest)
+    def _basis(self, update: Update, round_: int) -> Basis:
+        """What an update that counts in a round was made from."""
+        trial = self._trials.get(update.round, NO_TRIAL)
+        return Basis(round_ - update.round, trial.has(update.board))
+
+    def _refuse(self, message: Arrived, error: _RefusedError, taken: Taken) -> None:
+        """Note a refusal. The error is not kept: its frames would keep large garbage alive."""
+        whose = self._topics.board_of_update(message.topic)
+        board = whose[1] if whose else None
+        taken.refused.append(Refused(board, error.reason, str(error)))
+        if error.journaled is not None and board is not None:
+            taken.receipts.setdefault(error.journaled, set()).add(board)
+
+    def _claim(self, message: Arrived) -> tuple[Update, bytes]:
+        """An update and its digest, after all checks that need no other update and no changes."""
+        update = self._identified(message)
+        digest = blake2b(message.payload, digest_size=DIGEST_BYTES).digest()
+        self._check_round(update, digest)
+        self._check_samples(update)
+        return update, digest
 
     def _identified(self, message: Arrived) -> Update:
         """Size, decode, topic identity."""
@@ -208,8 +218,7 @@ class Ingest:
             journaled=update.round if known else None,
         )
 
-    def _changes(self, update: Update, block: Sparse | SparseError) -> Sparse:
-        """Samples and changes."""
+    def _check_samples(self, update: Update) -> None:
         plan = self._plan
         if not (0 < update.support <= plan.support and 0 < update.query <= plan.query):
             raise _RefusedError(
@@ -222,10 +231,12 @@ class Ingest:
                 Refusal.GARBLED,
                 f"told the class of {update.query_correct} of {update.query} query samples",
             )
+
+    def _changes(self, block: Sparse | SparseError) -> Sparse:
         if isinstance(block, SparseError):
             raise _RefusedError(Refusal.SPARSE, str(block))
-        if len(block.indices) > plan.top:
+        if len(block.indices) > self._plan.top:
             raise _RefusedError(
-                Refusal.SPARSE, f"{len(block.indices)} entries; the plan allows {plan.top}"
+                Refusal.SPARSE, f"{len(block.indices)} entries; the plan allows {self._plan.top}"
             )
         return block

@@ -1,33 +1,27 @@
-"""What survives a crash: one SQLite file in the state folder.
+"""What survives a crash: what a running aggregator writes down and reads again.
 
 An update is acknowledged to its board only after it is committed here, and a round is closed in the
 same transaction that stores the model made of it. So wherever the process is killed, the journal is
 as it was before a step or after it, never in between, and the sums can be made again from it.
-
-The write-ahead log with ``synchronous=FULL`` survives a power cut, too. Each commit waits for the
-disk, which is why updates are committed in groups.
 
 A lineage is the life of a model: a spec with another model, or a state folder made anew, begins
 another one, drawn at random, so that no board ever mixes two. What is old is compacted as rounds
 close: updates after ``keep_rounds`` rounds, weights after ``keep_versions`` versions.
 """
 
-import fcntl
 import json
-import os
 import secrets
 import sqlite3
-import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
-from typing import Concatenate, Final, NamedTuple, ParamSpec, TypeVar
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
+from aggregator.database import Database
 from aggregator.errors import JournalError, JournalStuckError
 from aggregator.history import Counters, RoundFacts
 from protocol.spec import Spec
@@ -35,43 +29,6 @@ from rounds.cohort import Cohort, Known
 from rounds.core import Announce, Counted, Resumed, State
 from rounds.learning import NO_TRIAL, Learning, Trial, Verdict, Version
 from rounds.model import PUBLISHED_TYPE, GlobalModel
-
-FILE: Final = "journal.db"
-LOCKED_SECONDS: Final = 1.0
-"""How long a call waits for another process to let go of the file."""
-APPLICATION: Final = 0x544D466A  # "TMFj": marks the file as one of ours.
-SCHEMA_NUMBER: Final = 2
-SCHEMA: Final = """
-CREATE TABLE lineages (
-    id INTEGER PRIMARY KEY, fleet TEXT NOT NULL, identity INTEGER NOT NULL, life INTEGER NOT NULL,
-    opened INTEGER NOT NULL, state TEXT NOT NULL, round INTEGER NOT NULL, file TEXT NOT NULL
-);
-CREATE TABLE plans (
-    lineage INTEGER NOT NULL, version INTEGER NOT NULL, spec TEXT NOT NULL,
-    PRIMARY KEY (lineage, version)
-) WITHOUT ROWID;
-CREATE TABLE cohorts (
-    lineage INTEGER NOT NULL, round INTEGER NOT NULL, asked_below INTEGER NOT NULL,
-    chosen BLOB NOT NULL, asked TEXT NOT NULL, empty_deadlines INTEGER NOT NULL,
-    trial INTEGER NOT NULL, share INTEGER NOT NULL, PRIMARY KEY (lineage, round)
-) WITHOUT ROWID;
-CREATE TABLE updates (
-    lineage INTEGER NOT NULL, round INTEGER NOT NULL, board TEXT NOT NULL,
-    counted INTEGER NOT NULL, nonce INTEGER NOT NULL, digest BLOB NOT NULL, payload BLOB NOT NULL,
-    PRIMARY KEY (lineage, round, board)
-);
-CREATE INDEX counted ON updates (lineage, counted);
-CREATE TABLE versions (
-    lineage INTEGER NOT NULL, version INTEGER NOT NULL, made TEXT NOT NULL, origin TEXT NOT NULL,
-    role TEXT NOT NULL, facts TEXT, cohort TEXT, published BLOB, fine BLOB, delta BLOB,
-    PRIMARY KEY (lineage, version)
-);
-CREATE TABLE boards (
-    board TEXT PRIMARY KEY, up INTEGER NOT NULL, up_reported INTEGER NOT NULL,
-    down INTEGER NOT NULL, down_reported INTEGER NOT NULL, heard INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE commands (id INTEGER PRIMARY KEY, command TEXT NOT NULL);
-"""
 
 
 class Entry(NamedTuple):
@@ -126,7 +83,7 @@ def _persistent(
     return persistently
 
 
-class Journal:
+class Journal(Database):
     """The journal of one fleet, open for one aggregator.
 
     Args:
@@ -147,8 +104,7 @@ class Journal:
         keep_versions: int = 1000,
         committed: Callable[[float], None] = lambda _: None,
     ) -> None:
-        self.path = folder / FILE
-        self._committed = committed
+        super().__init__(folder, committed)
         self.when_stuck: Callable[[JournalStuckError], None] = _give_up
         """Told when a write cannot be done for now; it is tried again unless this raises."""
         self.when_freed: Callable[[], None] = lambda: None
@@ -156,24 +112,6 @@ class Journal:
         self._keep_rounds = keep_rounds
         self._keep_versions = keep_versions
         self._lineage = 0  # Of the table lineages; the latest opened.
-        self._lock = _lock(folder)
-        try:
-            with self._explained():
-                self._db = sqlite3.connect(self.path, timeout=LOCKED_SECONDS, isolation_level=None)
-                try:
-                    self._prepare()
-                except BaseException:
-                    self._db.close()
-                    raise
-        except BaseException:
-            os.close(self._lock)
-            raise
-
-    def close(self) -> None:
-        """Close the file; another aggregator may then open it."""
-        with self._explained():
-            self._db.close()
-        os.close(self._lock)
 
     # --- The fleet and its lineages --------------------------------------------------------------
 
@@ -253,15 +191,16 @@ class Journal:
         """The live versions."""
         with self._explained():
             rows = self._db.execute(
-                "SELECT role, version, fine, published, delta FROM versions "
+                "SELECT role, version, fine, published, optimizer, delta FROM versions "
                 "WHERE lineage = ? AND role IN ('stable', 'trial')",
                 (self._lineage,),
             )
             found = {
                 role: Version(
-                    GlobalModel.restore(spec, version, fine, zlib.decompress(published)), delta
+                    GlobalModel.restore(spec, version, fine, zlib.decompress(published), optimizer),
+                    delta,
                 )
-                for role, version, fine, published, delta in rows
+                for role, version, fine, published, optimizer, delta in rows
             }
             if "stable" not in found:
                 raise sqlite3.DatabaseError("it has no model")
@@ -323,7 +262,12 @@ class Journal:
     def history(self) -> list[RoundFacts]:
         """The closed rounds of this lineage, in order."""
         with self._explained():
-            return _history(self._db)
+            rows = self._db.execute(
+                "SELECT facts FROM versions WHERE lineage = ? AND facts IS NOT NULL "
+                "ORDER BY version",
+                (self._lineage,),
+            )
+            return [RoundFacts.from_json(facts) for (facts,) in rows]
 
     def weights(self, version: int) -> bytes | None:
         """The published weights of a version, int16 little endian; None if they are not kept."""
@@ -434,10 +378,10 @@ class Journal:
         published = zlib.compress(np.asarray(model.published, PUBLISHED_TYPE).tobytes())
         made = datetime.now(UTC).isoformat(timespec="seconds")
         self._db.execute(
-            "INSERT INTO versions VALUES (?, ?, ?, ?, '', ?, ?, ?, ?, ?)",
+            "INSERT INTO versions VALUES (?, ?, ?, ?, '', ?, ?, ?, ?, ?, ?)",
             (
                 *(self._lineage, model.version, made, origin, facts, cohort, published),
-                *(model.fine.tobytes(), version.delta),
+                *(model.fine.tobytes(), model.optimizer_state, version.delta),
             ),
         )
 
@@ -446,8 +390,9 @@ class Journal:
         trial = learning.trial.model.version if learning.trial else None
         live = (learning.stable.model.version, trial)
         self._db.execute(
-            "UPDATE versions SET role = 'past', fine = NULL, delta = NULL WHERE lineage = ? "
-            "AND role IN ('stable', 'trial') AND version NOT IN (?, ifnull(?, -1))",
+            "UPDATE versions SET role = 'past', fine = NULL, optimizer = NULL, delta = NULL "
+            "WHERE role NOT IN ('past', 'taken back') "
+            "AND lineage = ? AND version != ? AND version IS NOT ?",
             (self._lineage, *live),
         )
         for role, version in zip(("stable", "trial"), live, strict=True):
@@ -458,7 +403,7 @@ class Journal:
 
     def _take_back(self) -> None:
         self._db.execute(
-            "UPDATE versions SET role = 'taken back', fine = NULL, delta = NULL "
+            "UPDATE versions SET role = 'taken back', fine = NULL, optimizer = NULL, delta = NULL "
             "WHERE lineage = ? AND role = 'trial'",
             (self._lineage,),
         )
@@ -472,106 +417,3 @@ class Journal:
             "WHERE lineage = ? AND version = ? AND role IN ('past', 'taken back')",
             (self._lineage, newest - self._keep_versions),
         )
-
-    def _prepare(self) -> None:
-        application, number, tables = (
-            self._db.execute(question).fetchone()[0]
-            for question in (
-                "PRAGMA application_id",
-                "PRAGMA user_version",
-                "SELECT count(*) FROM sqlite_master",
-            )
-        )
-        if tables and application != APPLICATION:
-            raise JournalError(f"{self.path}: not a journal of an aggregator; check --state")
-        if tables and number != SCHEMA_NUMBER:
-            raise JournalError(
-                f"{self.path}: of schema {number}, and this version reads {SCHEMA_NUMBER}; use "
-                f"the version that wrote it, or start afresh with another --state folder"
-            )
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        if not tables:
-            self._create()
-        (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
-        if found != "ok":
-            raise sqlite3.DatabaseError(found)
-
-    def _create(self) -> None:
-        with self._transaction() as db:
-            db.execute(f"PRAGMA application_id = {APPLICATION}")
-            db.execute(f"PRAGMA user_version = {SCHEMA_NUMBER}")
-            for statement in SCHEMA.split(";"):
-                db.execute(statement)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        began = time.perf_counter()
-        with self._explained():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):  # SQLite may have rolled back by itself.
-                    self._db.execute("ROLLBACK")
-                raise
-        self._committed(time.perf_counter() - began)
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.OperationalError as error:  # The disk is full, the folder read-only, ...
-            # SQLite's plain error means that tables are missing: that does not pass.
-            lasts = error.sqlite_errorcode == sqlite3.SQLITE_ERROR
-            raise (JournalError if lasts else JournalStuckError)(
-                f"{self.path}: cannot be used ({error}); check the disk and the folder's rights"
-            ) from error
-        except (sqlite3.Error, ValueError, TypeError) as error:
-            raise JournalError(
-                f"{self.path}: damaged ({error}); take a copy from your backup, or start afresh "
-                f"with another --state folder"
-            ) from error
-
-
-def read_history(folder: Path) -> list[RoundFacts]:
-    """The closed rounds of a state folder, whether or not an aggregator is running on it.
-
-    Raises:
-        JournalError: there is no journal, or it cannot be read.
-    """
-    path = (folder / FILE).resolve()
-    try:
-        db = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
-        try:
-            return _history(db)
-        finally:
-            db.close()
-    except (sqlite3.Error, ValueError, TypeError) as error:
-        raise JournalError(f"{path}: no readable journal ({error}); check the folder") from error
-
-
-def _history(db: sqlite3.Connection) -> list[RoundFacts]:
-    rows = db.execute(
-        "SELECT facts FROM versions WHERE facts IS NOT NULL AND lineage = "
-        "(SELECT id FROM lineages ORDER BY opened DESC LIMIT 1) ORDER BY version"
-    )
-    return [RoundFacts.from_json(facts) for (facts,) in rows]
-
-
-def _lock(folder: Path) -> int:
-    """Keep other aggregators out; the lock ends with the process, however it ends."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise JournalError(f"{folder}: no usable state folder ({error}); check --state") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        raise JournalError(
-            f"{folder}: another aggregator is using this folder; stop it or take another --state"
-        ) from error
-    return lock

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
+from aggregator.commands import Answer
 from aggregator.ingest import Refused
 from aggregator.transport import Transport
 from protocol.messages import CHUNK_BYTES, Chunk, Receipt, Round
@@ -110,8 +111,8 @@ class Publisher:
 
     def answer(self, command: str, id_: str, detail: str, *, done: bool) -> None:
         """What came of an operator's command."""
-        answer = {"command": command, "id": id_, "ok": done, "detail": detail}
-        payload = json.dumps(answer).encode()
+        answer = Answer(command=command, id=id_, ok=done, detail=detail)
+        payload = answer.model_dump_json().encode()
         self._transport.publish(self._topics.answer, payload, retain=False, qos=1)
 
     def progress(self, progress: Mapping[str, object]) -> None:

@@ -357,6 +357,8 @@ class Service:
             "".join(f", {number} {reason}" for reason, number in facts.refused.items()),
             extra={"event": "closed", **asdict(facts)},
         )
+        if facts.note:
+            log.info("round %d: %s", closed.round + 1, facts.note)
 
     def _show(self) -> None:
         """Log a change of state; publish progress, not too often."""

@@ -1,4 +1,4 @@
-"""Every setting of the aggregator, in one place.
+"""Every setting of the aggregator and of its operator's commands, in one place.
 
 A setting is taken from the command line's flags, else from the environment (``TMF_`` and its name
 in capitals), else from a TOML file (``--config FILE`` or ``TMF_CONFIG``), else it has its default.
@@ -6,7 +6,7 @@ in capitals), else from a TOML file (``--config FILE`` or ``TMF_CONFIG``), else 
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 
 from aggregator.errors import SettingsError
+from protocol.topics import NAME
 
 PREFIX: Final = "TMF_"
 MQTT_PORT: Final = 1883
@@ -77,12 +78,11 @@ def parse_listener(text: object) -> Address | None:
     return Address(host, port)
 
 
-class Settings(BaseSettings):
-    """The aggregator's settings."""
+class Connection(BaseSettings):
+    """What it takes to reach a broker."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
-    spec: Path = Field(description="The fleet's spec, such as specs/sine.toml.")
     broker: Annotated[Address, NoDecode, BeforeValidator(parse_address)] = Field(
         default=Address("localhost", MQTT_PORT),
         description="The MQTT broker: mqtt://HOST:PORT, HOST:PORT or HOST.",
@@ -92,6 +92,24 @@ class Settings(BaseSettings):
         default=None,
         description="Password to that name. Not a flag, because anyone could read it there.",
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Rank the sources."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+class Settings(Connection):
+    """The aggregator's settings."""
+
+    spec: Path = Field(description="The fleet's spec, such as specs/sine.toml.")
     state: Path = Field(
         default=Path("state"),
         description="Folder that holds the journal; made if it is not there.",
@@ -117,21 +135,23 @@ class Settings(BaseSettings):
         description="Where /metrics, /health and /ready are served: HOST:PORT. Without, nowhere.",
     )
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Rank the sources."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+class OperatorSettings(Connection):
+    """What an operator's commands need; of the aggregator's file they take what they know."""
+
+    model_config = SettingsConfigDict(extra="ignore")
+
+    fleet: str | None = Field(
+        default=None, pattern=f"^{NAME.pattern}$", description="The fleet's name."
+    )
+    spec: Path | None = Field(default=None, description="The fleet's spec, which names it.")
+    state: Path = Field(
+        default=Path("state"), description="The aggregator's folder that holds the journal."
+    )
 
 
 def load(config: Path | None, flags: dict[str, Any]) -> Settings:
-    """Gather the settings.
+    """Gather the aggregator's settings.
 
     Args:
         config: a TOML file; if None, the one that ``TMF_CONFIG`` names, if it does.
@@ -140,29 +160,47 @@ def load(config: Path | None, flags: dict[str, Any]) -> Settings:
     Raises:
         SettingsError: a setting is missing, unknown or unusable. One line for each.
     """
+    return _load(Settings, config, flags)
+
+
+def load_operators(flags: dict[str, Any]) -> OperatorSettings:
+    """Gather an operator's settings, likewise.
+
+    Raises:
+        SettingsError: a setting is unusable. One line for each.
+    """
+    return _load(OperatorSettings, None, flags)
+
+
+Known = TypeVar("Known", bound=Connection)
+
+
+def _load(kind: type[Known], config: Path | None, flags: dict[str, Any]) -> Known:
     if config is None and (named := os.environ.get(f"{PREFIX}CONFIG")):
         config = Path(named)
     if config is not None and not config.is_file():
         raise SettingsError(f"{config}: no such file; check --config or {PREFIX}CONFIG")
 
-    class WithFile(Settings):
+    class WithFile(kind):  # type: ignore[misc, valid-type]  # mypy knows no class made at run time
         model_config = SettingsConfigDict(toml_file=config)
 
     try:
-        return WithFile(**flags)
+        made: Known = WithFile(**flags)
     except (OSError, ValueError) as error:  # Validation and TOML errors are ValueErrors.
         if isinstance(error, ValidationError):
-            raise SettingsError("\n".join(map(_explain, error.errors()))) from error
+            lines = [_explain(problem, kind) for problem in error.errors()]
+            raise SettingsError("\n".join(lines)) from error
         raise SettingsError(f"{config}: not readable as TOML: {error}") from error
+    return made
 
 
-def _explain(problem: ErrorDetails) -> str:
+def _explain(problem: ErrorDetails, kind: type[Connection]) -> str:
     setting = str(problem["loc"][0])
-    if setting not in Settings.model_fields:
+    if setting not in kind.model_fields:
         return f"{setting}: no such setting; docs/aggregator.md lists them"
     flag = "" if setting == "password" else f"--{setting.replace('_', '-')}, "
     reason = problem["msg"].removeprefix("Value error, ")
     return (
         f"{setting}: {reason} (set by {flag}{PREFIX}{setting.upper()} or "
-        f"`{setting} = ...` in the --config file)"
+        f"`{setting} = ...` in the file of --config or {PREFIX}CONFIG)"
     )

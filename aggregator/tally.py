@@ -54,6 +54,8 @@ class Tally:
             "loss": last.loss if last else None,
             "support_loss": last.support_loss if last else None,
             "accuracy": last.accuracy if last else None,
+            "note": last.note if last else "",
+            "epsilon": last.epsilon if last else None,
             "accepted": self._accepted + len(core.counted),
             "refused": dict(self._refused + self.refused_now),
             "bytes_up": self.traffic.up,

@@ -6,7 +6,9 @@ import typer
 
 from aggregator.errors import AggregatorError
 from cli.demo import demo
+from cli.fleet import fleet
 from cli.load import load
+from cli.model import model
 from cli.serve import serve
 from cli.simulate import simulate
 from localfleet.errors import LocalFleetError
@@ -22,6 +24,8 @@ commands.command()(serve)
 commands.command()(demo)
 commands.command()(simulate)
 commands.command()(load)
+commands.add_typer(fleet, name="fleet")
+commands.add_typer(model, name="model")
 
 
 def app() -> None:

@@ -2,31 +2,21 @@
 
 import signal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from aggregator import drops, logs
-from aggregator.journal import FILE, Journal
+from aggregator.database import FILE
+from aggregator.journal import Journal
 from aggregator.metrics import Metrics
 from aggregator.service import Service
 from aggregator.settings import Settings, load
 from aggregator.status import serving
 from aggregator.transport import Transport
+from cli.options import flag
 from protocol.spec import Spec
 from protocol.topics import Topics
-
-
-def _flag(name: str) -> Any:  # noqa: ANN401 - what typer wants in Annotated
-    field = Settings.model_fields[name]
-    flag = f"--{name.replace('_', '-')}"
-    default = field.get_default()  # Shown where it says something.
-    shown = (
-        f" Default: {default}."
-        if isinstance(default, str | tuple | Path) or type(default) is int
-        else ""
-    )
-    return typer.Option(flag, help=f"{field.description}{shown}", show_default=False)
 
 
 def serve(  # noqa: PLR0913 - one argument a setting
@@ -34,16 +24,16 @@ def serve(  # noqa: PLR0913 - one argument a setting
     config: Annotated[
         Path | None, typer.Option("--config", help="TOML file with settings, or TMF_CONFIG.")
     ] = None,
-    spec: Annotated[Path | None, _flag("spec")] = None,
-    broker: Annotated[str | None, _flag("broker")] = None,
-    username: Annotated[str | None, _flag("username")] = None,
-    state: Annotated[Path | None, _flag("state")] = None,
-    keep_rounds: Annotated[int | None, _flag("keep_rounds")] = None,
-    keep_versions: Annotated[int | None, _flag("keep_versions")] = None,
-    exit_when_done: Annotated[bool | None, _flag("exit_when_done")] = None,
-    log_level: Annotated[str | None, _flag("log_level")] = None,
-    log_format: Annotated[str | None, _flag("log_format")] = None,
-    metrics: Annotated[str | None, _flag("metrics")] = None,
+    spec: Annotated[Path | None, flag(Settings, "spec")] = None,
+    broker: Annotated[str | None, flag(Settings, "broker")] = None,
+    username: Annotated[str | None, flag(Settings, "username")] = None,
+    state: Annotated[Path | None, flag(Settings, "state")] = None,
+    keep_rounds: Annotated[int | None, flag(Settings, "keep_rounds")] = None,
+    keep_versions: Annotated[int | None, flag(Settings, "keep_versions")] = None,
+    exit_when_done: Annotated[bool | None, flag(Settings, "exit_when_done")] = None,
+    log_level: Annotated[str | None, flag(Settings, "log_level")] = None,
+    log_format: Annotated[str | None, flag(Settings, "log_format")] = None,
+    metrics: Annotated[str | None, flag(Settings, "metrics")] = None,
 ) -> None:
     """Run a fleet's aggregator until it is stopped.
 

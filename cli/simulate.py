@@ -10,18 +10,16 @@ from math import ceil
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from aggregator.modelfile import ModelFile
 from protocol.errors import SpecError
-from protocol.fixed import WEIGHT_BITS
 from protocol.sparse import block_size
 from protocol.spec import Rounds, Spec
-from rounds.model import GlobalModel
 from simulation.boards import AT_ONCE, Crew, Trainer
 from simulation.conditions import Conditions, Drifting, NoisyLabels, Poison, Poisoned, Sleep
 from simulation.engine import Engine
@@ -162,7 +160,9 @@ def simulate(  # noqa: PLR0913 - one argument a flag
     measured = exam.held(run) if exam and is_over else None
     summary = summarise(chosen, boards, records, measured, time.monotonic() - start)
     if out is not None:
-        _write(run.spec, run.model, out)
+        made = datetime.now(UTC).isoformat(timespec="seconds")
+        facts = (chosen, chosen.lineage, run.model.version, made, "simulate")
+        ModelFile(*facts, run.model.published).write(out)
     if as_json:
         typer.echo(json.dumps({"summary": asdict(summary)}))
     else:
@@ -299,38 +299,3 @@ def _table(summary: Summary) -> Table:
 
 def _form(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
-
-
-def _write(spec: Spec, model: GlobalModel, path: Path) -> None:
-    """The model as .npz.
-
-    A layer's weights are ``layer<place>_weights``, or of a local one, its seeded start,
-    ``layer<place>_start``: int16, shape (outputs, weights of a window + 1), the bias last, in units
-    of ``scale``. ``spec`` is JSON.
-
-    Raises:
-        SimulationError: the file cannot be written.
-    """
-    rest = {False: model.published, True: spec.local_start()}
-    arrays = {}
-    for place, layer in enumerate(spec.layers):
-        if layer.parameters:
-            flat, rest[layer.local] = np.split(rest[layer.local], [layer.parameters])
-            name = f"layer{place}_{'start' if layer.local else 'weights'}"
-            arrays[name] = flat.reshape(layer.outputs, layer.row_size)
-    try:
-        with path.open("wb") as file:  # A file, or numpy would add to the name.
-            np.savez_compressed(
-                file,
-                allow_pickle=False,
-                **arrays,
-                scale=np.float64(2.0**-WEIGHT_BITS),
-                fleet=np.str_(spec.fleet),
-                lineage=np.uint32(spec.lineage),
-                version=np.uint32(model.version),
-                made=np.str_(datetime.now(UTC).isoformat(timespec="seconds")),
-                origin=np.str_("simulate"),
-                spec=np.str_(spec.model_dump_json()),
-            )
-    except OSError as error:
-        raise SimulationError(f"--out {path}: cannot be written ({error})") from error

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from aggregator.history import RoundFacts
-from aggregator.journal import read_history
+from aggregator.store import read_history
 from localfleet.errors import ProcessError
 from localfleet.parts import Bits
 from localfleet.processes import (

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     PrivateAttr,
@@ -26,7 +24,9 @@ from protocol.cohort import MOST_CHOSEN
 from protocol.errors import SpecError
 from protocol.layers import Kind, LayerShape
 from protocol.messages import LOSSES, U32, Plan
+from protocol.part import Part
 from protocol.sparse import MAX_BLOCK, MAX_PARAMETERS, block_size, top_count
+from protocol.strategy import Combine, Optimizer, Privacy, check
 from protocol.topics import NAME
 
 if TYPE_CHECKING:
@@ -40,11 +40,7 @@ Rate = Annotated[float, Field(gt=0, le=0.5)]
 Percent = Annotated[float, Field(gt=0, le=100)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class _Weighted(_Part):
+class _Weighted(Part):
     activation: Literal["relu", "none"] = Field(description="What follows the sums.")
     local: bool = Field(
         default=False,
@@ -76,7 +72,7 @@ class Depthwise(_Weighted):
     stride: int = Field(default=1, ge=1, le=8, description="Pixels from a window to the next.")
 
 
-class Pool(_Part):
+class Pool(Part):
     """The mean of windows that do not overlap; pixels that fill no window are left out."""
 
     kind: Literal["pool"]
@@ -100,12 +96,13 @@ Layer = Annotated[
 Side = Annotated[int, Field(ge=1, le=fixed.MAX_INPUTS)]
 Inputs = Annotated[
     Annotated[Side, Tag("values")] | Annotated[tuple[Side, Side, Side], Tag("grid")],
-    Discriminator(lambda inputs: "grid" if isinstance(inputs, tuple) else "values"),
+    # A list, too: JSON, as the journal keeps a spec, has no tuples.
+    Discriminator(lambda inputs: "grid" if isinstance(inputs, tuple | list) else "values"),
 ]
 _TAGS = {"dense", "conv", "depthwise", "pool", "values", "grid"}
 
 
-class Model(_Part):
+class Model(Part):
     """The network."""
 
     inputs: Inputs = Field(
@@ -178,7 +175,7 @@ def _problem(shape: LayerShape) -> str | None:
     return None
 
 
-class Training(_Part):
+class Training(Part):
     """What a board does in a round."""
 
     support: Samples = Field(description="Samples that reconstruct the local layers.")
@@ -199,7 +196,7 @@ class Training(_Part):
     )
 
 
-class Canary(_Part):
+class Canary(Part):
     """A new version of the model is tried out by some boards before the others get it."""
 
     share: float = Field(gt=0, lt=1, description="Share of the boards that try it out.")
@@ -210,7 +207,7 @@ class Canary(_Part):
     )
 
 
-class Rounds(_Part):
+class Rounds(Part):
     """What the aggregator does."""
 
     count: int = Field(ge=1, le=U32, description="Rounds until the fleet is done.")
@@ -255,6 +252,9 @@ class Rounds(_Part):
         description="Share of the global parameters that the aggregator sends after a round."
     )
     canary: Canary | None = None
+    combine: Combine = Combine()
+    optimizer: Optimizer = Optimizer()
+    privacy: Privacy | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -267,12 +267,16 @@ class Rounds(_Part):
         if self.mode == "buffered" and self.quorum is None:
             msg = "buffered rounds need a quorum: the updates after which a version is made"
             raise ValueError(msg)
+        if self.mode == "buffered" and self.privacy is not None:
+            msg = "privacy counts one update of a board in a version; buffered rounds may hold two"
+            raise ValueError(msg)
         if self.choose != "sampling" and self.asking > MOST_CHOSEN:
             msg = (
                 f"a round can name at most {MOST_CHOSEN} boards, and this one asks {self.asking}: "
                 f"take choose = 'sampling', or a smaller cohort"
             )
             raise ValueError(msg)
+        check(self.combine, self.privacy, self.asking, self.closing)
         return self
 
     @property
@@ -290,8 +294,13 @@ class Rounds(_Part):
         """Updates that close a round."""
         return self.cohort if self.quorum is None else self.quorum
 
+    @property
+    def clip(self) -> float | None:
+        """Largest L2 norm of an update that counts as it is, in weight values."""
+        return self.combine.clip_norm if self.privacy is None else self.privacy.clip
 
-class Spec(_Part):
+
+class Spec(Part):
     """A fleet's model, partition and training plan."""
 
     fleet: Name = Field(description="The fleet's name: a level of every topic.")

@@ -7,7 +7,7 @@ the boards on trial do worse than the others by more than the spec's tolerance, 
 back, and with it what was learned on top of it; else all boards get it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple
@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.cohort import EVERYONE, is_on_trial
+from protocol.sparse import Sparse
 from protocol.spec import Rounds, Spec
+from rounds.combine import Combined, Rule, rule_of
 from rounds.model import GlobalModel
-from rounds.strategy import cosine_step
+from rounds.optimizers import cosine_step
 from rounds.sums import PartialSum
 
 
@@ -41,6 +43,16 @@ class Basis(NamedTuple):
 
 
 Sums = Mapping[Basis, PartialSum]
+Updates = Iterable[tuple[Basis, str, Sparse]]
+"""Each with its board's name."""
+
+
+class Closed(NamedTuple):
+    """What a round came to."""
+
+    combined: Combined
+    verdict: Verdict | None
+    """What it says of the version on trial, if there was one."""
 
 
 @dataclass
@@ -83,9 +95,11 @@ class Learning:
     trial: Version | None = None
 
     _rules: Rounds = field(init=False)
+    _rule: Rule = field(init=False)
 
     def __post_init__(self) -> None:
         self._rules = self.spec.rounds
+        self._rule = rule_of(self._rules)
 
     @property
     def newest(self) -> Version:
@@ -99,11 +113,12 @@ class Learning:
             return NO_TRIAL
         return Trial(self.trial.model.version, int(canary.share * EVERYONE))
 
-    def close(self, sums: Sums, round_: int) -> Verdict | None:
-        """Take in what a round has gathered, of at least one update; what it says of the trial.
+    def close(self, sums: Sums, updates: Updates, round_: int) -> Closed:
+        """Take in what a round has gathered, of at least one update.
 
         Args:
             sums: of its updates, by what they were made from.
+            updates: the same one by one; read, once, only where the rule of the spec needs them.
             round_: its number, by which the step is annealed.
         """
         step = cosine_step(self._rules, round_)
@@ -114,12 +129,17 @@ class Learning:
         if verdict is Verdict.TAKEN_BACK:
             self.trial = None
             sums = {basis: total for basis, total in sums.items() if not basis.on_trial}
+        weighed = [
+            ((1 + basis.age) ** -self._rules.discount, sums[basis]) for basis in sorted(sums)
+        ]
+        used = ((board, sparse) for basis, board, sparse in updates if basis in sums)
+        combined = self._rule.combine(weighed, used)
         model = self.newest.model.copy()
         follows = model.version == newest
         model.version = newest
-        delta = model.advance(_mean(sums, self._rules.discount), step).pack()
+        delta = model.advance(combined.change, step).pack()
         self._offer(Version(model, delta if follows else b""))
-        return verdict
+        return Closed(combined, verdict)
 
     def replace(self, published: NDArray[np.int16]) -> None:
         """Go on with other weights, of an earlier version or from elsewhere."""
@@ -151,10 +171,3 @@ def query_loss(sums: Sums, *, on_trial: bool) -> float | None:
     chosen = [total for basis, total in sums.items() if basis.on_trial == on_trial]
     samples = sum(total.query for total in chosen)
     return sum(total.query_loss for total in chosen) / samples if samples else None
-
-
-def _mean(sums: Sums, discount: float) -> NDArray[np.float64]:
-    """The mean change of updates, each weighed by its age. Exact sums until here: any order."""
-    weights = {basis: (1 + basis.age) ** -discount for basis in sums}
-    changes = sum(weights[basis] * total.changes for basis, total in sorted(sums.items()))
-    return np.asarray(changes / sum(weights[basis] * sums[basis].weight for basis in sums))

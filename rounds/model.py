@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol import sparse
-from protocol.fixed import WEIGHT_MAX, WEIGHT_MIN
+from protocol.fixed import WEIGHT_BITS, WEIGHT_MAX, WEIGHT_MIN
 from protocol.messages import CHUNK_BYTES, Chunk, Delta
 from protocol.spec import Spec
+from rounds.optimizers import optimizer_of
 
 PUBLISHED_TYPE: Final = np.dtype("<i2")
 FINE_TYPE: Final = np.dtype("<f8")
@@ -35,10 +36,22 @@ class GlobalModel:
         self.fine: NDArray[np.float64] = self.published.astype(FINE_TYPE)
         """What the fleet has learned, in weight units; shape (parameters,)."""
         self._spec = spec
+        self._optimizer = optimizer_of(spec.rounds)
+        self._moments = self._optimizer.start(len(self.fine))
 
     @classmethod
-    def restore(cls, spec: Spec, version: int, fine: bytes, published: bytes) -> "GlobalModel":
-        """The model whose ``version``, ``fine.tobytes()`` and ``published.tobytes()`` were saved.
+    def restore(
+        cls, spec: Spec, version: int, fine: bytes, published: bytes, optimizer: bytes = b""
+    ) -> "GlobalModel":
+        """The model whose ``version``, ``fine.tobytes()`` and so on were saved.
+
+        Args:
+            spec: the fleet's.
+            version: what it was.
+            fine: what it was.
+            published: what it was.
+            optimizer: what ``optimizer_state`` was. That of another rule is of no use: a spec with
+                a new optimizer starts it afresh.
 
         Raises:
             ValueError: they are not of this spec's size.
@@ -48,7 +61,16 @@ class GlobalModel:
         shape = model.fine.shape
         model.fine = np.frombuffer(fine, FINE_TYPE).reshape(shape).copy()
         model.published = np.frombuffer(published, PUBLISHED_TYPE).reshape(shape).copy()
+        rule, _, moments = optimizer.partition(b"\0")
+        if rule == spec.rounds.optimizer.rule.encode():
+            start = model._moments
+            model._moments = np.frombuffer(moments, FINE_TYPE).reshape(start.shape).copy()
         return model
+
+    @property
+    def optimizer_state(self) -> bytes:
+        """What the optimizer remembers: its rule's name, a zero, its moments."""
+        return self._spec.rounds.optimizer.rule.encode() + b"\0" + self._moments.tobytes()
 
     @property
     def checksum(self) -> int:
@@ -57,25 +79,33 @@ class GlobalModel:
 
     def copy(self) -> "GlobalModel":
         """The same version, to go on from in another direction."""
-        return self.restore(self._spec, self.version, self.fine.tobytes(), self.published.tobytes())
+        saved = self.fine.tobytes(), self.published.tobytes(), self.optimizer_state
+        return self.restore(self._spec, self.version, *saved)
 
     def replaced(self, published: NDArray[np.int16]) -> "GlobalModel":
-        """The next version, with these weights instead; shape (parameters,), in weight units."""
+        """The next version, with these weights instead; the optimizer starts afresh.
+
+        Args:
+            published: in weight units, shape (parameters,).
+        """
         fine = published.astype(FINE_TYPE).tobytes()
         weights = published.astype(PUBLISHED_TYPE).tobytes()
         return self.restore(self._spec, self.version + 1, fine, weights)
 
-    def advance(self, change: NDArray[np.float64], step: float) -> Delta:
-        """Go ``step`` times a round's change, to the next version.
+    def advance(self, change: NDArray[np.float64] | None, step: float) -> Delta:
+        """Follow a round's change, to the next version.
 
         Args:
-            change: in weight units, shape (parameters,).
+            change: what the round came to, in weight units, shape (parameters,). Without one only
+                what waits is published, and the optimizer learns nothing.
             step: from 0 up.
 
         Returns:
             What boards at the version before need to get to this one.
         """
-        self.fine += step * change
+        if change is not None:
+            unit = 2.0**-WEIGHT_BITS
+            self.fine += self._optimizer.move(change * unit, self._moments, step) / unit
         np.clip(self.fine, WEIGHT_MIN, WEIGHT_MAX, out=self.fine)
         wanted = np.rint(self.fine - self.published).astype(np.int64)
         most = sparse.top_count(len(wanted), self._spec.rounds.percent_down)

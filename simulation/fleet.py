@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from protocol import feedback, fixed, sparse
+from rounds.combine import rule_of
 from rounds.model import GlobalModel
-from rounds.strategy import cosine_step
+from rounds.optimizers import cosine_step
 from rounds.sums import PartialSum
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -41,8 +42,17 @@ class Measured:
     """Share of samples told right; of classes."""
 
 
+def honest(changes: Words) -> Words:
+    """What boards learned, as they send it."""
+    return changes
+
+
 def play(
-    spec: Spec, tasks: Tasks, engine: Engine | FloatEngine, seed: int = 0
+    spec: Spec,
+    tasks: Tasks,
+    engine: Engine | FloatEngine,
+    seed: int = 0,
+    told: Callable[[Words], Words] = honest,
 ) -> Iterator[GlobalModel]:
     """The model after each of the spec's rounds.
 
@@ -51,9 +61,12 @@ def play(
         tasks: another one for each board in each round.
         engine: its boards take part in every round.
         seed: of the tasks and of stochastic rounding.
+        told: makes of what boards learned what they claim, for boards that are not honest; shapes
+            (boards, parameters). A board for which there is no row has not answered.
     """
     rng = np.random.default_rng(seed)
     model = GlobalModel(spec)
+    rule = rule_of(spec.rounds)
     plan = spec.plan
     residuals = np.zeros((engine.boards, spec.global_count), np.int16)
     for round_ in range(spec.rounds.count):
@@ -61,18 +74,20 @@ def play(
         _begin(spec, engine, model.published, rng)
         for i in range(len(x)):
             engine.step(x[i], y[i], local=i < spec.training.support)
-        total = PartialSum(spec.global_count)
+        total = PartialSum(spec.global_count, clip=spec.rounds.clip)
+        updates = []
         learned = np.rint(engine.flat(local=False)).astype(np.int64)
-        for board, changes in enumerate(learned - model.published):
+        for board, changes in enumerate(told(learned - model.published)):
             block, left = feedback.encode(
                 changes, residuals[board], plan.top, spec.tensors, plan.value_bits
             )
             if plan.feedback:
                 residuals[board] = left
             sent = sparse.decode(block, spec.tensors)
-            total.changes[sent.indices] += sent.changes
-            total.weight += 1
-        model.advance(total.mean, cosine_step(spec.rounds, round_))
+            total.add_changes(sent)
+            updates.append((f"{board:06}", sent))
+        combined = rule.combine([(1.0, total)], updates)
+        model.advance(combined.change, cosine_step(spec.rounds, round_))
         yield model
 
 

@@ -59,6 +59,8 @@ class Record:
     asked: int
     trial: str | None
     """What the round said of the version on trial."""
+    note: str
+    """What a person should know of how the updates were combined, if anything."""
     bytes_up: int
     """That all boards sent since the round before closed; in whole MQTT packets."""
     bytes_down: int
@@ -131,6 +133,7 @@ class Run:
         self._trials: dict[int, Trial] = {}
         self._arrived: list[bytes] = []
         self._sums: dict[Basis, PartialSum] = {}
+        self._summed: list[tuple[Basis, str, sparse.Sparse]] = []  # One by one, for some rules.
         self._bytes = (0, 0)
 
     @property
@@ -338,8 +341,10 @@ class Run:
             on_trial = self._trials.get(update.round, NO_TRIAL).has(update.board)
             basis = Basis(self.core.round - update.round, on_trial)
             if basis not in self._sums:
-                self._sums[basis] = PartialSum(self.spec.global_count)
+                clip = self.spec.rounds.clip
+                self._sums[basis] = PartialSum(self.spec.global_count, clip=clip)
             self._sums[basis].add(update, block)
+            self._summed.append((basis, update.board, block))
         self._arrived.clear()
         if digests:
             self.core.journaled(digests)
@@ -370,7 +375,8 @@ class Run:
     def _close(self, closed: Close) -> Record:
         sums, self._sums = self._sums, {}
         before = self.model.version
-        verdict = self.learning.close(sums, closed.round)
+        came = self.learning.close(sums, self._summed, closed.round)
+        self._summed = []
         oldest = self.core.round - self.spec.rounds.oldest
         self._trials = {n: trial for n, trial in self._trials.items() if n >= oldest}
         if self.model.version != before:
@@ -391,7 +397,8 @@ class Run:
             accepted=total.weight,
             late=sum(sums[basis].weight for basis in sums if basis.age),
             asked=closed.asked,
-            trial=verdict.value if verdict else None,
+            trial=came.verdict.value if came.verdict else None,
+            note=came.combined.note,
             bytes_up=sent[0] - up,
             bytes_down=sent[1] - down,
             seconds=self.now,

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from protocol import feedback, fixed, sparse
 from protocol.spec import Spec
+from rounds.combine import rule_of
 from rounds.model import GlobalModel
-from rounds.strategy import cosine_step
+from rounds.optimizers import cosine_step
 from rounds.sums import PartialSum
 from simulation.engine import Engine
 
@@ -55,7 +56,8 @@ def play(
     residuals = {board: np.zeros(spec.global_count, np.int16) for board in samples}
     versions, measured = [], []
     for round_, cohort in enumerate(cohorts):
-        total = PartialSum(spec.global_count)
+        total = PartialSum(spec.global_count, clip=spec.rounds.clip)
+        updates = []
         loss = told = 0
         for board in sorted(cohort):
             engine, its_loss, its_told = train(
@@ -67,12 +69,13 @@ def play(
             )
             if spec.plan.feedback:
                 residuals[board] = residual
-            indices, values = sparse.decode(block, spec.tensors)
-            total.changes[indices] += values
-            total.weight += 1
+            sent = sparse.decode(block, spec.tensors)
+            total.add_changes(sent)
+            updates.append((board, sent))
             loss += its_loss
             told += its_told
-        model.advance(total.mean, cosine_step(spec.rounds, round_))
+        change = rule_of(spec.rounds).combine([(1.0, total)], updates).change
+        model.advance(change, cosine_step(spec.rounds, round_))
         versions.append(model.published.copy())
         query = max(1, len(cohort)) * spec.training.query
         outputs = spec.layers[-1].outputs if spec.model.loss == "mse" else 1

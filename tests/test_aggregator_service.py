@@ -22,7 +22,7 @@ import pytest
 from numpy.typing import NDArray
 from paho.mqtt.enums import CallbackAPIVersion
 
-from aggregator.journal import read_history
+from aggregator.store import read_history
 from localfleet import processes
 from localfleet.processes import Program
 from protocol import sparse
@@ -31,7 +31,8 @@ from protocol.messages import Chunk, Delta, Plan, Receipt, Round, Update
 from protocol.spec import Spec
 from protocol.topics import Topics, shard_of
 from rounds.model import GlobalModel
-from rounds.strategy import cosine_step
+from rounds.optimizers import cosine_step
+from rounds.privacy import Ledger
 from rounds.sums import PartialSum
 from tests.conftest import Broker
 
@@ -267,6 +268,8 @@ def test_a_fleet_completes_its_rounds(aggregator: Aggregator, boards: Boards) ->
         "loss": 2048 / 4096 / 5 / 2,
         "support_loss": 4096 / 4096 / 4 / 2,
         "accuracy": None,  # There are no classes.
+        "note": "",
+        "epsilon": None,  # No privacy was asked for.
         "accepted": 16,
         "refused": {},
         "bytes_up": 4 * 4000,
@@ -467,6 +470,56 @@ def test_a_round_that_nobody_answers_is_announced_again(tmp_path: Path, broker: 
         boards.answer(0, *BOARDS)
         boards.wait_for_round(1)
         assert boards.wait_for_progress(round=1)["empty_deadlines"] >= 1
+
+
+# --- Strategies
+
+
+def test_a_round_with_too_few_updates_for_its_rule_leaves_the_model(
+    tmp_path: Path, broker: Broker
+) -> None:
+    """Of two updates no largest and smallest can be left out, and a mean would trust both."""
+    text = TEXT + '[rounds.combine]\nrule = "trimmed_mean"\ntrim = 1\n'
+    service = Aggregator(tmp_path / "aggregator", broker.port, text)
+    with Boards(broker.port) as boards, processes.stopping([service.program]):
+        boards.are("ready", *BOARDS)
+        service.program.start()
+        boards.wait_for_round(0)
+        boards.answer(0, A, B)
+        boards.are("lost", C, D)
+        boards.wait_for_round(1)
+        np.testing.assert_array_equal(boards.model(1), GlobalModel(SPEC).published)
+        note = "trimmed_mean needs 3 updates, 2 came: the model stays"
+        assert boards.wait_for_progress(round=1)["note"] == note
+        service.wait_for_log(f"round 1: {note}")
+        boards.are("ready", C, D)
+        boards.answer(1, *BOARDS)
+        boards.wait_for_round(2)
+        assert (boards.model(2) != GlobalModel(SPEC).published).any()
+        assert [facts.note for facts in read_history(service.state)] == [note, ""]
+
+
+def test_what_privacy_has_cost_is_told_and_not_forgotten(tmp_path: Path, broker: Broker) -> None:
+    """The epsilon grows with each round, also across a restart; what was published stays."""
+    text = TEXT + "[rounds.privacy]\nclip = 0.1\nnoise_multiplier = 2.0\ndelta = 1e-5\n"
+    service = Aggregator(tmp_path / "aggregator", broker.port, text)
+    with Boards(broker.port) as boards, processes.stopping([service.program]):
+        boards.are("ready", *BOARDS)
+        service.program.start()
+        boards.wait_for_round(0)
+        boards.answer(0, *BOARDS)
+        boards.wait_for_round(1)
+        noisy = boards.model(1)
+        service.program.kill(signal.SIGKILL)
+        service.program.start()
+        boards.wait_for_round(1, times=2)
+        np.testing.assert_array_equal(boards.model(1), noisy)
+        play_to_the_end(boards, first=1)
+        told = boards.wait_for_progress(state="done")["epsilon"]
+    assert (noisy != oracle([BOARDS]).published).any()
+    spent = [facts.epsilon for facts in read_history(service.state)]
+    assert spent == [Ledger([2.0] * rounds).epsilon(1e-5) for rounds in (1, 2, 3, 4)]
+    assert told == spent[-1]
 
 
 # --- The broker

@@ -9,10 +9,13 @@ import pytest
 from benchmarks import board
 from localfleet.emulator import Emulator
 from localfleet.processes import PROJECT
+from protocol import memory
+from protocol.spec import Spec
 from tests.support import compile_client, real
 
 pytestmark = pytest.mark.real
 PAGE = (PROJECT / "docs" / "engine.md").read_text(encoding="utf-8")
+BOARD_PAGE = (PROJECT / "docs" / "board.md").read_text(encoding="utf-8")
 
 
 @cache
@@ -22,9 +25,9 @@ def measured() -> dict[str, Any]:
     return real(board.measure)
 
 
-def figures(row: str) -> list[float]:
+def figures(row: str, page: str = PAGE) -> list[float]:
     """The numbers of the last of the tables' rows that start so."""
-    cells = re.findall(rf"^\| {row}([\d.,| ]*) \|$", PAGE, re.MULTILINE)[-1]
+    cells = re.findall(rf"^\| {row}([\d.,| ]*) \|$", page, re.MULTILINE)[-1]
     return [float(cell.replace(",", "")) for cell in cells.split(" | ")]
 
 
@@ -50,3 +53,16 @@ def test_the_figures_are_those_that_are_written_down() -> None:
         assert counted == pytest.approx(figures(rf"`{name}` \| "), rel=0.03), name
     sine = [result["step"]["sine"][variant] for variant in board.VARIANTS]
     assert sine == pytest.approx(figures(""), rel=0.03)
+
+
+def test_the_heap_is_what_is_written_down_and_asked_for() -> None:
+    """The host's check of a spec asks for what a board needs, and for less than a tenth more."""
+    result = measured()
+    for name in board.SPECS:
+        spec = Spec.from_file(PROJECT / "specs" / f"{name}.toml")
+        estimate = sum(memory.needed(spec.layers, spec.plan).values())
+        peak, least = result["heap_peak"][name], result["heap_least"][name]
+        assert least <= estimate <= 1.1 * least, name
+        *measures, written = figures(rf"{name} \| ", BOARD_PAGE)
+        assert [peak, least] == pytest.approx(measures, rel=0.03), name
+        assert written == estimate, name

@@ -12,14 +12,14 @@ import pytest
 
 from aggregator.commands import Import, parse
 from aggregator.errors import CommandError
-from aggregator.journal import read_history
+from aggregator.store import read_history
 from localfleet import processes
 from protocol import sparse
 from protocol.cohort import is_on_trial
 from protocol.messages import Chunk
 from protocol.spec import Spec
 from rounds.model import GlobalModel
-from rounds.strategy import cosine_step
+from rounds.optimizers import cosine_step
 from rounds.sums import PartialSum
 from tests.conftest import Broker
 from tests.test_aggregator_service import (

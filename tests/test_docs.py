@@ -90,10 +90,19 @@ def test_the_command_knows_the_flags(page: Path) -> None:
     group = typer.main.get_command(main.commands)
     assert hasattr(group, "commands")
     for line in code(page.read_text(encoding="utf-8")):
-        if not (match := re.search(r"(?:^|/)tinymetafed ((?:serve|demo|simulate|-).*)", line)):
+        if not (
+            match := re.search(
+                r"(?:^|/)tinymetafed ((?:serve|demo|simulate|load|fleet|model|-).*)", line
+            )
+        ):
             continue
         subcommand, *words = shlex.split(match[1])
-        known = {flag for parameter in group.commands[subcommand].params for flag in parameter.opts}
+        command = group.commands[subcommand]
+        if hasattr(command, "commands") and words:
+            names = words.pop(0).split("|")
+            assert set(names) <= set(command.commands), line
+            command = command.commands[names[0]]
+        known = {flag for parameter in command.params for flag in parameter.opts}
         assert {word for word in words if word.startswith("-")} <= known, line
 
 

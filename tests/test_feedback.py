@@ -62,7 +62,7 @@ def test_what_rounding_takes_arrives_in_the_end() -> None:
     lost=st.sampled_from([0, 0.3]),
     seed=st.integers(0, 2**32),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_what_was_sent_and_what_is_left_is_all_there_was(
     tensors: tuple[int, ...], value_bits: int, share: float, lost: float, seed: int
 ) -> None:

@@ -15,7 +15,7 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from aggregator.journal import read_history
+from aggregator.store import read_history
 from localfleet import processes
 from localfleet.watcher import Watcher
 from protocol.fixed import ACTIVATION_BITS, to_activation
@@ -229,6 +229,43 @@ def test_the_aggregator_killed_in_mid_round_goes_on_where_it_was(fleet: HeldFlee
     assert fleet.cohorts() == everyone(fleet.spec.rounds.count)
     assert progress["accepted"] == len(BOARDS) * fleet.spec.rounds.count
     fleet.assert_equals_oracle()
+
+
+STRATEGIES = {
+    "trimmed mean and Yogi": """
+        [rounds.combine]
+        rule = "trimmed_mean"
+        trim = 1
+        clip_norm = 0.3
+        [rounds.optimizer]
+        rule = "yogi"
+        """,
+    "count and momentum": """
+        [rounds.combine]
+        rule = "count"
+        [rounds.optimizer]
+        rule = "avgm"
+        """,
+}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES)
+def test_a_strategy_outlives_the_aggregator(tmp_path: Path, broker: Broker, strategy: str) -> None:
+    """Killed in mid-round, it finds momentum, squares and updates in the journal again."""
+    text = SPEC.replace("step_max = 2.0", "step_max = 0.05") + strategy
+    fleet = HeldFleet(tmp_path, broker, text, BOARDS)
+    with processes.stopping(fleet.programs):
+        fleet.hold()
+        fleet.start()
+        with Watcher(broker.port, fleet.topics) as watcher:
+            fleet.wait_until_only_the_held_board_is_missing(watcher)
+            fleet.aggregator.kill(signal.SIGKILL)
+            fleet.aggregator.start()
+            fleet.release()
+            fleet.wait_until_done(watcher)
+    assert fleet.cohorts() == everyone(fleet.spec.rounds.count)
+    fleet.assert_equals_oracle()
+    assert len(set(fleet.versions())) == fleet.spec.rounds.count
 
 
 def test_updates_sent_while_the_aggregator_is_away_are_not_lost(fleet: HeldFleet) -> None:

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from aggregator.database import FILE
 from aggregator.errors import JournalError
 from aggregator.history import Counters, RoundFacts, Traffic
-from aggregator.journal import FILE, Entry, Journal, read_history
+from aggregator.journal import Entry, Journal
+from aggregator.store import read_history
 from protocol.messages import Update
 from protocol.spec import Spec
 from rounds.cohort import Cohort
@@ -66,7 +68,7 @@ def advanced(learning: Learning, round_: int = 0) -> Learning:
     """Learned from a round with one update."""
     total = PartialSum(SPEC.global_count, weight=1)
     total.changes += range(SPEC.global_count)
-    learning.close({Basis(0, on_trial=False): total}, round_)
+    learning.close({Basis(0, on_trial=False): total}, [], round_)
     return learning
 
 
@@ -410,7 +412,7 @@ def test_a_full_disk_is_reported_and_leaves_the_journal_as_it_was(journal: Journ
 
 
 def test_reading_the_history_of_no_journal_says_so(tmp_path: Path) -> None:
-    with pytest.raises(JournalError, match="no readable journal"):
+    with pytest.raises(JournalError, match="no such journal"):
         read_history(tmp_path)
 
 

@@ -10,9 +10,9 @@ from protocol.cohort import EVERYONE
 from protocol.fixed import WEIGHT_MAX, WEIGHT_MIN
 from protocol.messages import Delta
 from protocol.spec import Canary, Spec
-from rounds.learning import NO_TRIAL, Basis, Learning, Trial, Verdict, Version
+from rounds.learning import NO_TRIAL, Basis, Learning, Sums, Trial, Verdict, Version
 from rounds.model import GlobalModel
-from rounds.strategy import cosine_step
+from rounds.optimizers import cosine_step
 from rounds.sums import PartialSum
 from tests.test_model import SIZE, SPEC
 
@@ -31,6 +31,11 @@ def learning(spec: Spec) -> Learning:
     return Learning(spec, Version(GlobalModel(spec)))
 
 
+def close(fleet: Learning, sums: Sums, round_: int) -> Verdict | None:
+    """Close a round by the mean, which asks for no single update."""
+    return fleet.close(sums, [], round_).verdict
+
+
 def summed(seed: int, loss: int = 1000, weight: int = 2) -> PartialSum:
     """Some updates with a query loss of their own."""
     total = PartialSum(SIZE, weight, support=4, query=5 * weight, query_loss=5 * weight * loss)
@@ -47,7 +52,7 @@ def test_a_late_update_weighs_less() -> None:
     fleet = learning(spec)
     before = fleet.stable.model.fine.copy()
     now, late = summed(1, weight=3), summed(2, weight=1)
-    fleet.close({PLAIN: now, Basis(3, on_trial=False): late}, 0)
+    close(fleet, {PLAIN: now, Basis(3, on_trial=False): late}, 0)
     mean = (now.changes + late.changes / 2) / (3 + 1 / 2)
     expected = before + cosine_step(spec.rounds, 0) * mean
     np.testing.assert_allclose(fleet.stable.model.fine, expected)
@@ -57,8 +62,8 @@ def test_a_late_update_weighs_less() -> None:
 def test_the_order_in_which_they_came_does_not_matter(ages: list[int]) -> None:
     spec = with_rounds(mode="buffered", quorum=1)
     one, other = learning(spec), learning(spec)
-    one.close({Basis(age, on_trial=False): summed(age) for age in ages}, 0)
-    other.close({Basis(age, on_trial=False): summed(age) for age in sorted(ages)}, 0)
+    close(one, {Basis(age, on_trial=False): summed(age) for age in ages}, 0)
+    close(other, {Basis(age, on_trial=False): summed(age) for age in sorted(ages)}, 0)
     assert one.stable.model.fine.tobytes() == other.stable.model.fine.tobytes()
 
 
@@ -67,14 +72,14 @@ def test_the_order_in_which_they_came_does_not_matter(ages: list[int]) -> None:
 
 def test_without_a_canary_every_board_gets_each_version() -> None:
     fleet = learning(SPEC)
-    assert fleet.close({PLAIN: summed(1)}, 0) is None
+    assert close(fleet, {PLAIN: summed(1)}, 0) is None
     assert (fleet.stable.model.version, fleet.trial) == (1, None)
     assert fleet.on_trial() == NO_TRIAL
 
 
 def test_a_new_version_goes_to_a_share_of_the_boards_first() -> None:
     fleet = learning(CANARY)
-    fleet.close({PLAIN: summed(1)}, 0)
+    close(fleet, {PLAIN: summed(1)}, 0)
     assert fleet.stable.model.version == 0
     trial = fleet.on_trial()
     assert trial == Trial(1, EVERYONE // 4)
@@ -94,11 +99,11 @@ def test_a_new_version_goes_to_a_share_of_the_boards_first() -> None:
 )
 def test_the_losses_decide(tried: int, others: int, verdict: Verdict) -> None:
     fleet = learning(CANARY)
-    fleet.close({PLAIN: summed(1)}, 0)
+    close(fleet, {PLAIN: summed(1)}, 0)
     on_trial = fleet.trial
     assert on_trial is not None
     tried_sum, others_sum = summed(2, tried), summed(3, others)
-    found = fleet.close({TRIED: tried_sum, PLAIN: others_sum}, 1)
+    found = close(fleet, {TRIED: tried_sum, PLAIN: others_sum}, 1)
     assert found is verdict
     assert fleet.trial is not None
     assert fleet.trial.model.version == 2
@@ -118,8 +123,8 @@ def test_the_losses_decide(tried: int, others: int, verdict: Verdict) -> None:
 @pytest.mark.parametrize("only", [TRIED, PLAIN])
 def test_where_nothing_can_be_compared_the_trial_goes_on(only: Basis) -> None:
     fleet = learning(CANARY)
-    fleet.close({PLAIN: summed(1)}, 0)
-    assert fleet.close({only: summed(2)}, 1) is Verdict.UNDECIDED
+    close(fleet, {PLAIN: summed(1)}, 0)
+    assert close(fleet, {only: summed(2)}, 1) is Verdict.UNDECIDED
     assert fleet.stable.model.version == 0
     assert fleet.on_trial().version == 2
 
@@ -133,7 +138,9 @@ def test_a_board_that_follows_deltas_or_fetches_always_has_the_stable_version(
     seen: dict[int, bytes] = {}
     board, held = SPEC.start().astype(np.int64), 0
     for round_, (tried, others) in enumerate(losses):
-        fleet.close({TRIED: summed(round_, tried), PLAIN: summed(-round_ - 1 + 99, others)}, round_)
+        close(
+            fleet, {TRIED: summed(round_, tried), PLAIN: summed(-round_ - 1 + 99, others)}, round_
+        )
         for version in (fleet.stable, fleet.trial):
             assert version is not None
             published = version.model.published.tobytes()
@@ -154,7 +161,7 @@ def test_other_weights_are_a_version_of_their_own_and_on_trial_too() -> None:
     weights = np.arange(SIZE, dtype=np.int16)
     plain, careful = learning(SPEC), learning(CANARY)
     for fleet in (plain, careful):
-        fleet.close({PLAIN: summed(1)}, 0)
+        close(fleet, {PLAIN: summed(1)}, 0)
         fleet.replace(weights)
     assert plain.stable.model.version == 2
     assert plain.stable.delta == b""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aggregator.journal import read_history
+from aggregator.store import read_history
 from localfleet import processes
 from tests.conftest import Broker
 from tests.faults.test_burst import TEXT

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from aggregator.journal import read_history
 from aggregator.logs import JsonFormatter
+from aggregator.store import read_history
 from localfleet import processes
 from tests.conftest import Broker
 from tests.test_aggregator_service import BOARDS, TOPICS, A, Aggregator, Boards, play_to_the_end

@@ -130,7 +130,7 @@ def test_a_message_is_not_taken_for_another() -> None:
 @example(msgpack.packb({b"k": {}}))
 @example(b"\x81\x90\0")  # A map whose key cannot be one.
 @example(b"\xc7\x0c\xff" + b"\xff" * 12)  # A date out of range.
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_no_bytes_do_harm(data: bytes) -> None:
     for kind in KINDS:
         read_or_refuse(kind, data)

@@ -29,9 +29,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from aggregator import drops
 from aggregator.away import Away
 from aggregator.drops import DropCounter
-from aggregator.journal import read_history
 from aggregator.metrics import Metrics
 from aggregator.presence import Standing, read_presence
+from aggregator.store import read_history
 from localfleet import processes
 from tests.conftest import Broker
 from tests.test_aggregator_service import (

@@ -76,6 +76,15 @@ def test_a_sample_is_taken_exactly_or_refused_with_the_reason(bits: Bits) -> Non
             assert re.search(REFUSED[name], rest[1]), (name, rest)
 
 
+@on_both_boards
+def test_a_network_learns_the_same_from_numbers_and_from_activations(bits: Bits) -> None:
+    """Activations stay in the words of their object, and a board may have several objects."""
+    told = run_board("samples.py", bits, "forms", heap="256k")
+    assert len(told) == 3
+    for from_numbers, from_both in told:
+        assert from_both == from_numbers
+
+
 # --- Counts of a converter
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aggregator.journal import read_history
+from aggregator.store import read_history
 from localfleet import processes
 from localfleet.processes import PROJECT
 from localfleet.watcher import Watcher
@@ -17,6 +17,7 @@ from protocol import fixed
 from protocol.fixed import Words
 from protocol.messages import Update
 from protocol.spec import Canary, Spec
+from protocol.strategy import Combine
 from rounds.learning import Verdict
 from simulation.boards import AT_ONCE, Crew, Trainer
 from simulation.conditions import Conditions, Drifting, NoisyLabels, Poison, Poisoned, Sleep
@@ -301,6 +302,13 @@ def test_four_poisoned_boards_of_twenty_spoil_the_mean(
 ) -> None:
     spoilt = play(POISONED, 20, Conditions(poisoned=Poisoned(0.2, kind)))
     assert held_out_loss(spoilt) > times * honest_loss
+
+
+@pytest.mark.slow
+def test_krum_leaves_poisoned_boards_out(honest_loss: float) -> None:
+    rule = Combine(rule="multi_krum", byzantine=4, keep=12)
+    guarded = play(with_rounds(POISONED, combine=rule), 20, Conditions(poisoned=Poisoned(0.2)))
+    assert held_out_loss(guarded) < 1.2 * honest_loss
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from protocol.errors import SparseError
 from protocol.sparse import LARGEST
 from tests.support import mutated
 
-few = settings(max_examples=150, deadline=None)
+few = settings(max_examples=150)
 widths = st.sampled_from(sparse.VALUE_BITS)
 each_width = pytest.mark.parametrize("value_bits", sparse.VALUE_BITS)
 

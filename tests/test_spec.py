@@ -456,6 +456,14 @@ def test_the_start_is_drawn_within_each_layers_limit() -> None:
 
 
 @pytest.mark.parametrize("name", ["sine", "omniglot", "keywords"])
+def test_a_spec_is_read_from_json_as_the_journal_keeps_it(name: str) -> None:
+    spec = Spec.from_file(PROJECT / "specs" / f"{name}.toml")
+    again = Spec.model_validate_json(spec.model_dump_json())
+    assert again == spec
+    assert again.lineage == spec.lineage
+
+
+@pytest.mark.parametrize("name", ["sine", "omniglot", "keywords"])
 def test_a_plan_tells_the_layers(name: str) -> None:
     spec = Spec.from_file(PROJECT / "specs" / f"{name}.toml")
     assert tuple(map(LayerShape.of_plan, spec.plan.layers)) == spec.layers

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from localfleet.processes import PROJECT
-from protocol import fixed
+from protocol import fixed, memory
 from protocol.spec import Spec
 from simulation import speech
 from simulation.data import log
@@ -16,9 +16,6 @@ from simulation.engine import Engine
 from simulation.errors import DataError
 from simulation.fleet import measure, play
 from simulation.tasks import CharacterTasks, LogTasks, Skew, SpeakerTasks
-
-RAM = 100 * 1024
-"""Bytes that training may take of a board's heap of 138 KB."""
 
 
 def spec_of(name: str) -> Spec:
@@ -43,11 +40,8 @@ def scribbles(characters: int, seed: int = 1) -> Omniglot:
 @pytest.mark.parametrize("name", ["omniglot", "keywords"])
 def test_a_shipped_spec_trains_on_a_board(name: str) -> None:
     spec = spec_of(name)
-    # Weights in words, and the fleet's as received; each layer's values and errors; a sample.
-    weights = sum(layer.parameters * (4 if layer.local else 6) for layer in spec.layers)
-    values = sum(layer.words_out * 8 for layer in spec.layers)
-    needed = weights + values + 4 * spec.layers[0].words_in
-    assert needed < 0.8 * RAM
+    needed = sum(memory.needed(spec.layers, spec.plan).values())
+    assert needed < memory.BOARD
     says = f"A board needs {needed / 1000:.0f} KB for it"
     assert says in (PROJECT / "specs" / f"{name}.toml").read_text(encoding="utf-8")
 

@@ -37,6 +37,7 @@ from protocol.spec import (
     Spec,
     Training,
 )
+from protocol.strategy import Combine, Optimizer, Privacy
 from rounds.core import TRANSITIONS
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -359,6 +360,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "spec-training": lambda: keys_of(Training),
     "spec-rounds": lambda: keys_of(Rounds),
     "spec-canary": lambda: keys_of(Canary),
+    "spec-combine": lambda: keys_of(Combine),
+    "spec-optimizer": lambda: keys_of(Optimizer),
+    "spec-privacy": lambda: keys_of(Privacy),
     "board-settings": board_settings,
     "formats": formats,
     "metrics": metrics,

@@ -33,15 +33,14 @@ def kernels():
         took = []
         for shape in (entry, half):
             layer = layers.Layer(shape, plan, None)
+            above, error = array("i", [0] * OUTPUTS), array("i", [3000] * OUTPUTS)
             layer.weights = array("i", [i * 37 % 4001 - 2000 for i in range(layer.size)])
             a = array("i", [i * 53 % 1999 - 999 for i in range(layer.inputs)])
             below = array("i", bytes(4 * layer.inputs))
-            for i in range(OUTPUTS):
-                layer.error[i] = 3000
             arguments = {
-                "forward": (layer.weights, a, layer.above, layer.table),
-                "carry_back": (layer.weights, layer.error, below, layer.table),
-                "update": (layer.weights, a, layer.error, layer.table),
+                "forward": (layer.weights, a, above, layer.table),
+                "carry_back": (layer.weights, error, below, layer.table),
+                "update": (layer.weights, a, error, layer.table),
             }[name]
             gc.collect()
             took.append(icount.measure(getattr(fast, name), *arguments))

@@ -16,7 +16,7 @@ from random import getrandbits
 from micropython import const
 from umqtt.simple import MQTTException
 
-from tinymetafed import config, link, messages, sparse
+from tinymetafed import link, messages, sparse, tidy
 from tinymetafed.cohort import fnv1a, is_asked, is_on_trial
 from tinymetafed.errors import MessageError, ModelError
 from tinymetafed.model import Model
@@ -46,6 +46,15 @@ def _say(text):
     print("tinymetafed:", text)
 
 
+def _load(settings):
+    """The settings; what reads them is not needed again, and gives its heap back."""
+    from tinymetafed import config
+
+    settings = config.load(settings)
+    del sys.modules["tinymetafed.config"], sys.modules["tinymetafed"].config
+    return settings
+
+
 def _why(error):
     if isinstance(error, MQTTException) and error.args[0] in (4, 5):  # MQTT 3.1.1, table 3.1
         return "it refuses this user or password"
@@ -63,7 +72,7 @@ class Client:
     """
 
     def __init__(self, settings):
-        settings = config.load(settings)
+        settings = _load(settings)
         self.board = settings["board"]
         self.fleet = settings["fleet"]
         self.skipped = 0  # samples that were not learned from because they do not fit the model
@@ -265,6 +274,7 @@ class Client:
     # --- What messages change
 
     def _on_message(self, topic, payload):
+        topic = bytes(topic)  # a long one is a view
         handler = self._handlers.get(topic)
         try:
             if handler:
@@ -361,6 +371,7 @@ class Client:
         self._network = self._model = self._codec = self._writer = None
         self._has_learned = False
         need = bytes_needed(plan)
+        tidy(True)
         gc.collect()
         _say("the model takes %d bytes of heap; %d are free" % (need, gc.mem_free()))
         try:
@@ -375,6 +386,8 @@ class Client:
             _say("this board sits out: %s" % error)
             self._report("refused", str(error))
             return
+        finally:
+            tidy(False)
         self._plan = plan
         self._network = network
         self._model = Model(plan.lineage, network.base, self._codec)

@@ -4,8 +4,6 @@ from array import array
 
 from micropython import const
 
-from tinymetafed import channelwise
-
 try:  # On a Cortex-M the kernels are there in assembler, with the same results.
     from tinymetafed import thumb as fast
 except ImportError:
@@ -17,24 +15,9 @@ _LOCAL = const(1)
 _RELU = const(2)
 _CROSS_ENTROPY = const(1)
 _SLOTS = const(32)
-_PIECE = const(64)
 _WEIGHT_BITS = const(12)
 _STRIDE_MOST = const(255)
 _LIMIT_MOST = const(32768)
-
-
-def words(count):
-    """An array of so many words of 32 bits, all zero.
-
-    It grows in its place: made at once from as many bytes, it would take room for both.
-    """
-    made = array("i")
-    zeros = bytes(4 * _PIECE)
-    while count >= _PIECE:
-        made.extend(zeros)
-        count -= _PIECE
-    made.extend(bytes(4 * count))
-    return made
 
 
 def ceil_log2(n):
@@ -75,9 +58,9 @@ class Shape:
 
     @property
     def bytes_needed(self):
-        """Bytes of heap for weights, activations, errors and table."""
+        """Bytes of heap for weights and table."""
         weights = self.size * (4 if self.local else 6)  # words; and int16 as published
-        return weights + 8 * self.outputs + 4 * _SLOTS
+        return weights + 4 * _SLOTS
 
     def fits_on(self, outputs):
         """Whether the kernels can run it on top of so many values: they look at nothing else."""
@@ -100,8 +83,45 @@ def windows_fit(entry):
     return 0 < kernel <= min(height, width) and 0 < stride <= _STRIDE_MOST
 
 
+def _kernels(kind):
+    """The module for such layers; it takes heap where it is needed."""
+    if kind == _SUMS:
+        return fast
+    if kind == _POOL:
+        from tinymetafed import pool
+
+        return pool
+    from tinymetafed import depthwise
+
+    return depthwise
+
+
+def places(shapes):
+    """Where the activations and the errors of layers lie among the words that all of them share.
+
+    A layer's activations are done with once its errors are settled and the layer above has learned.
+    So errors may lie where activations of layers above lay, but neither on those of their own layer
+    or below, nor on the errors of the layer above, which they are made from.
+
+    Returns:
+        A pair for each layer, the first word of its activations and of its errors; and how many
+        words there are.
+    """
+    found = []
+    above = start = end = count = 0
+    for shape in shapes:
+        error = above + shape.outputs
+        if error < end and error + shape.outputs > start:
+            error = end
+        found.append((above, error))
+        above += shape.outputs
+        start, end = error, error + shape.outputs
+        count = max(count, end)
+    return found, count
+
+
 class Layer(Shape):
-    """A layer with its weights, table, activations and errors; for the kernels.
+    """A layer with its table; the network gives it weights, activations and errors.
 
     Args:
         entry: of a plan's layers.
@@ -112,9 +132,8 @@ class Layer(Shape):
     def __init__(self, entry, plan, below):
         super().__init__(entry)
         self.below = below
-        self.above = words(self.outputs)
-        self.error = words(self.outputs)
-        self.weights = self.above  # of a layer that has none; its kernels do not look
+        self.weights = self.above = self.error = None
+        self._kernels = _kernels(self.kind)
         dot_shift = self.dot_shift
         line = 4 * self.width * self.channels
         self.table = array(
@@ -146,19 +165,16 @@ class Layer(Shape):
 
     def forward(self, a):
         """The call that computes its activations from those below it, a."""
-        function = (fast.forward, channelwise.depthwise, channelwise.pool)[self.kind]
-        return (function, self.weights, a, self.above, self.table)
+        return [self._kernels.forward, self.weights, a, self.above, self.table]
 
     def back(self):
         """The calls that carry its errors to the layer below."""
-        function = (fast.carry_back, channelwise.depthwise_back, channelwise.pool_back)[self.kind]
         below = self.below
         return [
-            (function, self.weights, self.error, below.error, self.table),
+            (self._kernels.carry_back, self.weights, self.error, below.error, self.table),
             (fast.settle, below.above, below.above, below.error, self.table),
         ]
 
     def update(self, a):
         """The call that lets its weights learn from the activations below it, a."""
-        function = (fast.update, channelwise.depthwise_update)[self.kind]
-        return (function, self.weights, a, self.error, self.table)
+        return [self._kernels.update, self.weights, a, self.error, self.table]

@@ -8,7 +8,8 @@ from micropython import const
 from umqtt.simple import MQTTClient
 
 _TIMEOUT = const(10)  # seconds within which a packet that has begun must be over
-_PACKET = const(512)
+_PACKET = const(1056)  # a chunk of the model
+_SHORT = const(64)
 
 
 class _Wire:
@@ -16,12 +17,13 @@ class _Wire:
 
     It gathers the pieces in which umqtt.simple writes a packet, because a piece that waits for the
     other side's delayed acknowledgement costs 40 ms; and it gives each read a time-out, because a
-    peer can vanish within a packet.
+    peer can vanish within a packet. What is long is read into the same buffer, because later there
+    may be no such stretch of heap: the next read or write is over it.
     """
 
-    def __init__(self, sock):
+    def __init__(self, sock, buffer):
         self._sock = sock
-        self._out = bytearray(_PACKET)
+        self._out = buffer
         self._used = 0
         self.sent = 0
         self.received = 0
@@ -47,8 +49,13 @@ class _Wire:
 
     def read(self, size):
         self.flush()
-        data = self._sock.read(size)
-        if data is None or len(data) < size:
+        if _SHORT < size <= _PACKET:
+            data = memoryview(self._out)[:size]
+            is_whole = self._sock.readinto(data) == size
+        else:
+            data = self._sock.read(size)
+            is_whole = data is not None and len(data) == size
+        if not is_whole:
             raise OSError(errno.ECONNRESET)
         self.received += size
         return data
@@ -70,6 +77,7 @@ class Link(MQTTClient):
         super().__init__(name, host, port, user, password, keepalive)
         self._poller = select.poll()
         self._raw = None
+        self._buffer = bytearray(_PACKET)
         self._past = [0, 0]
         self.is_up = False
         self._heard = time.ticks_ms()
@@ -91,7 +99,7 @@ class Link(MQTTClient):
         self.connect()
         self._poller.register(self.sock, select.POLLIN)
         self._raw = self.sock
-        self.sock = _Wire(self.sock)
+        self.sock = _Wire(self.sock, self._buffer)
         self._heard = self._spoke = time.ticks_ms()
         self.is_up = True
 

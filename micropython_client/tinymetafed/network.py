@@ -1,8 +1,9 @@
 """A network that learns one sample at a time, partly its own and partly the fleet's.
 
 Parameters are words in two flat arrays, phi (local) and theta (global); a layer is a view into one
-of them, a row of weights an output, the bias last. All memory is taken in the constructor. A phase
-of training is a program: a flat list of kernel calls, each with four arrays.
+of them, a row of weights an output, the bias last. Activations and errors share a third. All memory
+is taken in the constructor, but for the words of a sample that is not in the network's format. A
+phase of training is a program: a flat list of kernel calls, each with four arrays.
 """
 
 import gc
@@ -11,10 +12,10 @@ from array import array
 import micropython
 from micropython import const
 
-from tinymetafed import kernels, losses
 from tinymetafed.errors import ModelError
-from tinymetafed.layers import Layer, Shape, words
-from tinymetafed.samples import Label, Values
+from tinymetafed.inputs import Activations, Label, Values
+from tinymetafed.layers import Layer, Shape, places
+from tinymetafed.words import draw, load, read_floats, words
 
 _LOCAL = const(1)
 _CROSS_ENTROPY = const(1)
@@ -32,10 +33,9 @@ def _set_word(words, i, value):
 
 
 def bytes_needed(plan):
-    """Bytes of heap that a Network for this plan takes, but for the objects themselves."""
+    """Bytes of heap that a Network for this plan takes, but for a sample and the objects."""
     shapes = [Shape(entry) for entry in plan.layers]
-    # A sample takes room twice: as it came, and as activations.
-    return sum(shape.bytes_needed for shape in shapes) + 8 * shapes[0].inputs
+    return sum([shape.bytes_needed for shape in shapes]) + 4 * places(shapes)[1]
 
 
 class Network:
@@ -60,34 +60,49 @@ class Network:
             self._layers.append(below)
         last = self._layers[-1]
         self.outputs = last.outputs
-        self.phi = self._share(_LOCAL)
+        self._lay_out()
         self.theta = self._share(0)
+        self.phi = self._share(_LOCAL)
         # The fleet's weights as published: int16, little endian.
         self.base = bytearray(2 * len(self.theta))
         self.tensors = array(
             "i", [layer.size for layer in self._layers if layer.size and not layer.local]
         )
-        inputs = self._layers[0].inputs
-        self._floats = array("f", bytes(4 * max(inputs, self.outputs, 2)))
-        self._sample = words(inputs + self.outputs)
-        sample = memoryview(self._sample)
-        self._x = Values("x", sample[:inputs], self._floats)
-        self._y: "Values | Label" = Values("y", sample[inputs:], self._floats)
-        derive = losses.squared_error
+        self._x = Values("x", self._layers[0].inputs)
+        self._are_numbers = False
+        # Of two losses a board needs one.
         if plan.loss == _CROSS_ENTROPY:
-            self._y = Label(self.outputs)
-            derive = losses.cross_entropy
-        # As long as x and y are one number each, they are read in one go.
-        self._are_numbers = inputs == self.outputs == 1 and plan.loss != _CROSS_ENTROPY
+            from tinymetafed.entropy import derive
+
+            self._y: "Values | Label" = Label(self.outputs)
+        else:
+            from tinymetafed.squares import derive
+
+            self._y = Values("y", self.outputs)
+            if self._layers[0].inputs == self.outputs == 1:
+                # As long as x and y are one number each, they are read in one go.
+                self._are_numbers = True
+                self._floats = array("f", (0, 0))
+                self._pair = words(2)
+                self._x.take_own(memoryview(self._pair)[:1])
+                self._y.take_own(memoryview(self._pair)[1:])
         # Outputs, sum of losses, classes told right, largest error.
         self.tally = array("i", (self.outputs, 0, 0, plan.clip))
-        self._forward = []
-        a = self._x.words
-        for layer in self._layers:
-            self._forward.append(layer.forward(a))
-            a = layer.above
-        learn = (derive, last.above, self._y.words, last.error, self.tally)
+        self._forward = [self._x.feeds(self._layers[0].forward(self._x.words))]
+        for layer in self._layers[1:]:
+            self._forward.append(layer.forward(layer.below.above))
+        learn = self._y.feeds([derive, last.above, self._y.words, last.error, self.tally])
         self._programs = [self._forward + [learn] + self._backward(side) for side in (0, _LOCAL)]
+
+    def _lay_out(self):
+        """Give each layer its activations and errors, views into one array."""
+        found, count = places(self._layers)
+        whole = memoryview(words(count))
+        for i, layer in enumerate(self._layers):
+            above, error = found[i]
+            layer.above = whole[above : above + layer.outputs]
+            layer.error = whole[error : error + layer.outputs]
+            layer.weights = layer.above  # of a layer that has none; its kernels do not look
 
     def _share(self, local):
         """One array for all local or all global parameters, and each layer's view into it."""
@@ -111,18 +126,21 @@ class Network:
             if i > first:
                 calls += layer.back()
             if layer.size and layer.local == local:
-                calls.append(layer.update(self._layers[i - 1].above if i else self._x.words))
+                if i:
+                    calls.append(layer.update(layer.below.above))
+                else:
+                    calls.append(self._x.feeds(layer.update(self._x.words)))
         return calls
 
     def begin(self, seed):
         """Start a round: theta from base, phi from its seeded start, rounding from seed."""
-        kernels.load(self.theta, self.base, len(self.theta))
+        load(self.theta, self.base, len(self.theta))
         _set_word(self._draws, 0, self._seed)
         for layer in self._layers:
             seed += _SEED_STEP
             _set_word(layer.table, _STATE, seed)
             if layer.size and layer.local:
-                kernels.draw(layer.weights, layer.size, layer.limit, self._draws)
+                draw(layer.weights, layer.size, layer.limit, self._draws)
 
     def begin_phase(self):
         """Start the sums of a phase anew."""
@@ -158,7 +176,7 @@ class Network:
             except TypeError:
                 self._are_numbers = False
             else:
-                if kernels.read_floats(floats, self._sample, 2) >= 0:
+                if read_floats(floats, self._pair, 0, 2) >= 0:
                     raise ModelError("x or y is not a finite number")
                 return
         self._x.read(x)
@@ -179,8 +197,10 @@ class Network:
         Raises:
             ModelError, TypeError: as read does.
         """
+        if isinstance(x, Activations):  # The kernels are pointed away from the pair.
+            self._are_numbers = False
         self._x.read(x)
         for function, a, b, c, d in self._forward:
             function(a, b, c, d)
-        above = self._layers[-1].above
+        above = self._forward[-1][3]
         return [above[i] / _ONE for i in range(self.outputs)]

@@ -1,25 +1,54 @@
-"""What a sensor gives, turned into what the network takes: activations, words of 1/512."""
+"""Samples that need no float for each value: in the network's format, or integers of a converter.
+
+Activations are words of 1/512.
+"""
 
 from array import array
 
 import micropython
 from micropython import const
 
-from tinymetafed import kernels
 from tinymetafed.errors import ModelError
-from tinymetafed.layers import words
+from tinymetafed.inputs import Activations
 
-_NUMBERS = (int, float)
+__all__ = ["Activations", "Counts"]
+
+_WIDE = const(0)  # see kernels.py
 _ACTIVATION_BITS = const(9)
+_ACTIVATION_MAX = const(8191)
 _MANTISSA_BITS = const(14)
 _SHIFT_MOST = const(30)
 
 
-class Activations:
-    """A sample that is in the network's format already; what comes next overwrites it."""
+@micropython.viper
+def _convert(counts: ptr8, words: ptr32, count: int, scale: ptr32):
+    """Convert 16-bit integers, at any address, to activations, rounded and saturated.
 
-    def __init__(self, count):
-        self.words = words(count)
+    scale: mantissa (14 bits), shift (0 to 30), offset, 1 where the integers are signed.
+    """
+    mantissa = scale[0]
+    shift = scale[1]
+    half = 1 << shift >> 1
+    while count:
+        v = counts[0] | counts[1] << 8
+        if scale[3]:
+            v = (v ^ 0x8000) - 0x8000
+        v -= scale[2]
+        if _WIDE:
+            v = (v << 32) >> 32
+        if v > 65535:
+            v = 65535
+        elif v < 0 - 65535:
+            v = 0 - 65535
+        v = (v * mantissa + half) >> shift
+        if v > _ACTIVATION_MAX:
+            v = _ACTIVATION_MAX
+        elif v < 0 - _ACTIVATION_MAX:
+            v = 0 - _ACTIVATION_MAX
+        words[0] = v
+        words = ptr32(uint(words) + 4)
+        counts = ptr8(uint(counts) + 2)
+        count -= 1
 
 
 class Counts(Activations):
@@ -74,82 +103,5 @@ class Counts(Activations):
                 )
             self._known = counts
             self._length = len(counts)
-        kernels.read_counts(counts, self.words, len(self.words), self._table)
+        _convert(counts, self.words, len(self.words), self._table)
         return self
-
-
-class Label:
-    """Takes in a class, an integer from 0 up."""
-
-    def __init__(self, classes):
-        self._classes = classes
-        self.words = words(1)
-
-    def read(self, label):
-        """Take it in.
-
-        Raises:
-            ModelError: there is no such class.
-        """
-        if not isinstance(label, int):
-            raise ModelError("y must be a class, an integer from 0 to %d" % (self._classes - 1))
-        if not 0 <= label < self._classes:
-            raise ModelError("y is class %d; the last is %d" % (label, self._classes - 1))
-        self.words[0] = label
-
-
-class Values:
-    """Takes in the values of x, or of y.
-
-    Args:
-        name: what messages call it.
-        words: where the activations go.
-        floats: a scratch array("f") for as many values.
-    """
-
-    def __init__(self, name, words, floats):
-        self._name = name
-        self.words = words
-        self._count = len(words)
-        self._scratch = floats
-        self._known = None  # the array("f") that was read last
-
-    @micropython.native
-    def read(self, values):
-        """Take in values; allocates nothing for existing numbers, or for an array("f") again.
-
-        Raises:
-            ModelError: the wrong number of values, or one that is not finite.
-            TypeError: something else than numbers.
-        """
-        if isinstance(values, Activations):
-            if len(values.words) != self._count:
-                self._refuse(len(values.words))
-            kernels.copy(values.words, self.words, self._count)
-            return
-        floats = self._scratch
-        if self._count == 1 and isinstance(values, _NUMBERS):
-            floats[0] = values
-        elif len(values) != self._count:
-            self._refuse(len(values))
-        elif values is self._known or self._is_floats(values):
-            self._known = floats = values
-        else:
-            i = 0
-            while i < self._count:
-                floats[i] = values[i]
-                i += 1
-        bad = kernels.read_floats(floats, self.words, self._count)
-        if bad >= 0:
-            raise ModelError("%s[%d] is not a finite number" % (self._name, bad))
-
-    def _refuse(self, count):
-        raise ModelError("%s has %d values; the model takes %d" % (self._name, count, self._count))
-
-    def _is_floats(self, values):
-        """Whether this is an array("f"): each float taken out of it would be a new object."""
-        return (
-            isinstance(values, array)
-            and isinstance(values[0], float)
-            and len(bytes(values)) == 4 * self._count
-        )

@@ -13,6 +13,7 @@ from micropython import const
 
 from tinymetafed import changes
 from tinymetafed.errors import MessageError, ModelError
+from tinymetafed.words import clear
 
 _WIDE = const(0)
 
@@ -78,13 +79,6 @@ def _survey(delta: ptr32, sums: ptr32, job: ptr32):
     job[_EQUAL] = equal
     job[_BEFORE] = before
     job[_LARGEST_SENT] = largest
-
-
-@micropython.viper
-def _clear(out: ptr8, start: int, end: int):
-    while start < end:
-        out[start] = 0
-        start += 1
 
 
 @micropython.viper
@@ -308,13 +302,13 @@ class Codec:
         inverted = int(2 * count > parameters)
         job[_INVERTED] = inverted
         head = start + _HEAD + (len(self._tensors) + 1 >> 1)
-        _clear(out, start, head)
+        clear(out, start, head)
         self._scale(theta, out, start + _HEAD)
         end = self._split(count, parameters - count if inverted else count, head)
         out[start] = job[_LOW] | (self._width >> 3) << 4 | inverted << 6
         out[start + 1] = count & 0xFF
         out[start + 2] = count >> 8
-        _clear(out, head, end)
+        clear(out, head, end)
         job[_EQUAL] = equal
         job[_ENTRY] = job[_GAP] = job[_START] = 0
         job[_BEFORE] = -1

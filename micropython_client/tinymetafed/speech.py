@@ -21,7 +21,8 @@ import micropython
 from micropython import const
 
 from tinymetafed.errors import ModelError
-from tinymetafed.samples import Activations
+from tinymetafed.inputs import Activations
+from tinymetafed.words import words
 
 _WIDE = const(0)
 
@@ -46,6 +47,8 @@ _EXPONENT = const(1)  # by how many bits the frame is shifted right
 _AT = const(2)  # where samples are taken from, in bytes
 _FILLED = const(3)  # samples in the frame
 _COUNT = const(4)  # samples to take
+_PLACE = const(5)  # of the next sample in the frame, in bytes
+_SLOTS = const(6)
 
 
 def sines():
@@ -55,7 +58,7 @@ def sines():
     asked.
     """
     before, now = 0, 13492699036
-    found = array("i", bytes(4 * 385))
+    found = words(385)
     for k in range(385):
         found[k] = (before + (1 << 24)) >> 25
         before, now = now, (2198857673145 * now >> 40) - before
@@ -74,75 +77,87 @@ def triangles():
 
 
 @micropython.viper
-def take(samples: ptr8, frame: ptr16, t: ptr32):
-    """Append t[_COUNT] samples, little endian from byte t[_AT] on, to the frame."""
+def take(samples: ptr8, z: ptr32, t: ptr32):
+    """Append t[_COUNT] samples, little endian from byte t[_AT] on, to the frame in z.
+
+    Pairs of samples are complex values, and lie in the order in which the FFT takes them: with the
+    bits of their number reversed.
+    """
     samples = ptr8(uint(samples) + t[_AT])
-    frame = ptr16(uint(frame) + (t[_FILLED] << 1))
+    place = t[_PLACE]
     n = t[_COUNT]
     while n:
-        frame[0] = samples[0] | samples[1] << 8
+        p = ptr32(uint(z) + place)
+        p[0] = ((samples[0] | samples[1] << 8) ^ 0x8000) - 0x8000
         samples = ptr8(uint(samples) + 2)
-        frame = ptr16(uint(frame) + 2)
+        place ^= 4
+        if not place & 4:
+            bit = 1024
+            while place & bit:
+                place ^= bit
+                bit >>= 1
+            place |= bit
         n -= 1
+    t[_PLACE] = place
 
 
 @micropython.viper
-def window(x: ptr16, p: ptr32, sine: ptr32, t: ptr32):
-    """Lay the window over a frame without its mean.
+def window(p: ptr32, cosine: ptr32, t: ptr32):
+    """Lay the window over a frame without its mean, in place.
 
-    Pairs of samples are complex values, written in the order in which the FFT takes them: with the
-    bits of their number reversed.
-
-    x: the frame; p: the spectrum. As arguments they live in registers, so they walk.
+    p: the frame; cosine: the sines. As arguments they live in registers, so they walk.
     """
-    frame = x
-    spectrum = p
+    z = p
     mean = 0
     n = WINDOW
     while n:
-        mean += (x[0] ^ 0x8000) - 0x8000
-        x = ptr16(uint(x) + 2)
+        mean += p[0]
+        p = ptr32(uint(p) + 4)
         n -= 1
+    if _WIDE:
+        mean = (mean << 32) >> 32
     mean = (mean + 256) >> 9
-    x = frame
+    p = z
     peak = 0
     n = WINDOW
     while n:
-        v = (x[0] ^ 0x8000) - 0x8000 - mean
+        v = p[0] - mean
+        if _WIDE:
+            v = (v << 32) >> 32
         peak |= v ^ (v >> 31)
-        x = ptr16(uint(x) + 2)
+        p = ptr32(uint(p) + 4)
         n -= 1
     down = 9
     while peak >> down:
         down += 1
     half = 1 << down >> 1
     peak = 0
-    x = frame
-    cosine = ptr32(uint(sine) + 512)
+    cosine = ptr32(uint(cosine) + 512)
     step = 4
     place = 0
     n = _HALF
     while n:
         if n == 128:
             step = 0 - 4  # the window's second half mirrors the first
-        p = ptr32(uint(spectrum) + (place << 3))
+        p = ptr32(uint(z) + (place << 3))
         w = cosine[0]
+        v = p[0] - mean
         if _WIDE:
             w = (w << 32) >> 32
-        v = ((x[0] ^ 0x8000) - 0x8000 - mean) * ((32768 - w) >> 1)
-        v = (v + half) >> down
+            v = (v << 32) >> 32
+        v = (v * ((32768 - w) >> 1) + half) >> down
         peak |= v ^ (v >> 31)
         p[0] = v
         cosine = ptr32(int(cosine) + step)
         w = cosine[0]
+        v = p[1] - mean
         if _WIDE:
             w = (w << 32) >> 32
-        v = ((x[1] ^ 0x8000) - 0x8000 - mean) * ((32768 - w) >> 1)
-        v = (v + half) >> down
+            v = (v << 32) >> 32
+        v = (v * ((32768 - w) >> 1) + half) >> down
         peak |= v ^ (v >> 31)
         p[1] = v
         cosine = ptr32(int(cosine) + step)
-        x = ptr16(uint(x) + 4)
         bit = 128
         while place & bit:
             place ^= bit
@@ -399,16 +414,15 @@ def _count(samples):
 class Features(Activations):
     """Log-mel features of a second, a sample of FRAMES rows of BANDS activations.
 
-    All memory is taken here: words (2.4 KB), a frame of samples (1 KB), its spectrum (2 KB), tables
-    (2 KB).
+    All memory is taken here: words (2.4 KB), a frame (2 KB), in which its spectrum is computed, and
+    tables (2 KB).
     """
 
     def __init__(self):
         super().__init__(FRAMES * BANDS)
-        self._frame = bytearray(2 * WINDOW)
-        self._spectrum = array("i", bytes(8 * _HALF))
-        self._sums = array("i", bytes(8 * (BANDS + 1)))
-        self._table = array("i", bytes(20))
+        self._frame = words(WINDOW)
+        self._sums = words(2 * (BANDS + 1))
+        self._table = words(_SLOTS)
         self._sine = sines()
         self._triangles = triangles()
         self._row = 0
@@ -421,7 +435,7 @@ class Features(Activations):
     def begin(self):
         """Start the next second: forget what was heard."""
         self._row = 0
-        self._table[_FILLED] = 0
+        self._table[_FILLED] = self._table[_PLACE] = 0
 
     def feed(self, samples):
         """Take in int16 samples at 16 kHz, as many or few as there are.
@@ -446,17 +460,17 @@ class Features(Activations):
             taken += n
             t[_FILLED] += n
             if t[_FILLED] == WINDOW:
-                t[_FILLED] = 0
+                t[_FILLED] = t[_PLACE] = 0
                 self._analyse()
         return taken
 
     def _analyse(self):
         t = self._table
-        window(self._frame, self._spectrum, self._sine, t)
+        window(self._frame, self._sine, t)
         for number in range(_STAGES):
-            stage(self._spectrum, self._sine, t, number)
-        power(self._spectrum, self._sine, t)
-        sum_bands(self._spectrum, self._triangles, self._sums)
+            stage(self._frame, self._sine, t, number)
+        power(self._frame, self._sine, t)
+        sum_bands(self._frame, self._triangles, self._sums)
         logarithms(self._sums, self.words, t, self._row)
         self._row += 1
         if self._row == FRAMES:

@@ -70,7 +70,7 @@ def try_plan(line):
         tensors = len(network.tensors)
         block = sparse.block_size(plan.top, len(network.theta), tensors, plan.value_bits)
         messages.UpdateWriter("board", block)
-        x = array("f", [1.5] * len(network._x.words))
+        x = array("f", [1.5] * network._layers[0].inputs)
     except (ModelError, MemoryError):  # Those for which a client sits out.
         return "too large"
     canaries.append(array("I", [0xCA11AB1E] * 30))

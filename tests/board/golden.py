@@ -8,10 +8,11 @@ import sys
 from array import array
 from binascii import hexlify, unhexlify
 
-from tinymetafed import kernels, losses, messages, sparse
+from tinymetafed import entropy, messages, sparse
 from tinymetafed.cohort import fnv1a, is_asked, is_on_trial, ticket
 from tinymetafed.messages import Plan
 from tinymetafed.network import Network
+from tinymetafed.words import draw, read_floats
 
 UNPACK = {
     "Plan": messages.unpack_plan,
@@ -76,13 +77,13 @@ def answer_message(vector):
 def uniform_weights(seed, count, limit):
     weights = array("i", bytes(4 * count))
     state = array("I", [seed])
-    kernels.draw(weights, count, limit, state)
+    draw(weights, count, limit, state)
     return list(weights)
 
 
 def to_activation(number):
     word = array("i", [0])
-    if kernels.read_floats(array("f", [number]), word, 1) >= 0:
+    if read_floats(array("f", [number]), word, 0, 1) >= 0:
         raise ValueError("%r is taken for infinite" % number)
     return word[0]
 
@@ -99,7 +100,7 @@ def cross_entropy(outputs, label):
     """Errors and loss; the exponential and the logarithm are in there."""
     error = array("i", bytes(4 * len(outputs)))
     tally = array("i", (len(outputs), 0, 0, 32767))
-    losses.cross_entropy(array("i", outputs), array("i", [label]), error, tally)
+    entropy.derive(array("i", outputs), array("i", [label]), error, tally)
     answer = list(error)
     answer.append(tally[1])
     return answer

@@ -10,8 +10,9 @@ import sys
 from array import array
 
 from tinymetafed import kernels, thumb
-from tinymetafed.layers import Layer, words
+from tinymetafed.layers import Layer
 from tinymetafed.messages import Plan
+from tinymetafed.words import words
 
 NAMES = ("forward", "carry_back", "settle", "update")
 

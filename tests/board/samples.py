@@ -1,6 +1,6 @@
 """Runs on MicroPython: what a network makes of samples, odd ones too; prints a JSON line each.
 
-Usage: micropython samples.py odd; or samples.py counts FILE, a line of JSON for each conversion
+Usage: micropython samples.py odd|forms; or samples.py counts FILE, a line of JSON a conversion
 """
 
 import json
@@ -116,4 +116,36 @@ def refusals():
             print(json.dumps("taken"))
 
 
-{"odd": odd, "counts": counts}[sys.argv[1]](*sys.argv[2:])
+def in_every_form(i, x, pair):
+    """Sample i as numbers, as an array, or as one of two activations; the others are misleading."""
+    form = (x, array("f", x), pair[0], x, pair[1])[i // 3 % 5]
+    for made in pair:
+        for k in range(len(x)):
+            made.words[k] = int(512 * x[k]) if made is form else 99
+    return form
+
+
+def forms():
+    """What a network knows after samples that were numbers; and that were also activations."""
+    for inputs, outputs, loss in ((3, 4, 1), (3, 2, 0), (1, 1, 0)):
+        nets = network(inputs, outputs, loss), network(inputs, outputs, loss)
+        for net in nets:  # Weights of zero would not learn.
+            net.base[:] = bytes([i % 5 for i in range(len(net.base))])
+            net.begin(1)
+        pair = Activations(inputs), Activations(inputs)
+        for i in range(48):
+            x = [(i + k) % 9 / 4 - 1 for k in range(inputs)]
+            y = i % 3 if loss else [i % 5 / 8] * outputs
+            form = in_every_form(i, x, pair)
+            if inputs == 1:
+                x, y = x[0], y[0]
+                form = x if isinstance(form, list) else form
+            # A program may ask for a prediction between two samples.
+            nets[1].predict(pair[i >> 1 & 1])
+            for net, sample in ((nets[0], x), (nets[1], form)):
+                net.read(sample, y)
+                net.step(i & 1)
+        print(json.dumps([[list(net.theta), list(net.phi), net.predict(x)] for net in nets]))
+
+
+{"odd": odd, "counts": counts, "forms": forms}[sys.argv[1]](*sys.argv[2:])

@@ -50,7 +50,7 @@ def pytest_terminal_summary(
 ) -> None:
     """Print the account and write it down."""
     ledger = config.stash.get(KEPT, None)
-    if ledger is None or not ledger.scenarios:
+    if ledger is None:
         return
     ledger.write(FILE)
     total = ledger.total
@@ -59,5 +59,6 @@ def pytest_terminal_summary(
         terminalreporter.line(f"{account.faults:7d}  {name}")
     terminalreporter.line(
         f"{total.faults:7d} faults; {total.sent} updates sent, {total.acknowledged} acknowledged, "
-        f"{total.lost} lost, {total.doubled} doubled ({FILE.relative_to(PROJECT)})"
+        f"{total.lost} lost, {total.doubled} doubled; {ledger.fuzzed} inputs fuzzed "
+        f"({FILE.relative_to(PROJECT)})"
     )

@@ -18,7 +18,6 @@ import numpy as np
 import paho.mqtt.client as mqtt
 from numpy.typing import NDArray
 from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.reasoncodes import ReasonCode
 
 from protocol import sparse
 from protocol.cohort import is_asked
@@ -27,7 +26,7 @@ from protocol.messages import Chunk, Plan, Receipt, Round, Update
 from protocol.spec import Spec
 from protocol.topics import Topics, shard_of
 from rounds.model import GlobalModel
-from rounds.strategy import cosine_step
+from rounds.optimizers import cosine_step
 from rounds.sums import PartialSum
 from tests.faults.ledger import Account
 from tests.faults.service_process import PATIENCE, Aggregator
@@ -125,19 +124,15 @@ class Board:
         self.heard_back = 0
         """How often it heard of a round that was over already."""
         self.sent = 0
-        self.confirmed: set[int] = set()
-        """Rounds whose update the broker has confirmed."""
         self.receipted: set[int] = set()
         """Rounds in which the aggregator has this board's update."""
         self._news = news
         self._pause = RESEND
         self._send_at = 0.0
-        self._rounds: dict[int, int] = {}  # By the packet that carries its update.
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, f"{script.spec.fleet}-{name}")
         self._client.reconnect_delay_set(0.05, 0.2)  # type: ignore[arg-type]  # Floats do.
         self._client.on_connect = self._on_connect
         self._client.on_message = self._on_message
-        self._client.on_publish = self._on_publish
         self._client.connect_async("127.0.0.1", port)
 
     def start(self) -> None:
@@ -160,8 +155,7 @@ class Board:
         self._send_at = time.monotonic() + self._pause
         self.sent += 1
         payload = self._script.update(self.name, round_).pack()
-        sent = self._client.publish(self._topics.up(self.name), payload, 1)
-        self._rounds[sent.mid] = round_
+        self._client.publish(self._topics.up(self.name), payload, 1)
 
     def _on_connect(
         self, client: mqtt.Client, _data: object, _flags: object, _reason: object, _more: object
@@ -189,12 +183,6 @@ class Board:
                 if before != announced.round:
                     self._pause = RESEND
                     self._send()
-
-    def _on_publish(
-        self, _client: mqtt.Client, _data: object, packet: int, _reason: ReasonCode, _more: object
-    ) -> None:
-        if (round_ := self._rounds.pop(packet, None)) is not None:
-            self.confirmed.add(round_)
 
 
 class Observer:

@@ -11,7 +11,7 @@ class Account:
     """Of one scenario, or of all."""
 
     faults: int = 0
-    """Kills, cut connections, hostile messages, fuzzed inputs, disks that refuse: each is one."""
+    """Kills, odd packets, hostile messages, disks that refuse: each is one."""
     sent: int = 0
     """Updates that boards published, each repetition counted."""
     acknowledged: int = 0
@@ -32,6 +32,8 @@ class Ledger:
     """The accounts of a session, by scenario."""
 
     scenarios: dict[str, Account] = field(default_factory=dict)
+    fuzzed: int = 0
+    """Inputs that decoders were given."""
 
     def book(self, scenario: str, account: Account) -> None:
         """Add to a scenario's account."""
@@ -48,5 +50,7 @@ class Ledger:
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         scenarios = {name: asdict(account) for name, account in self.scenarios.items()}
-        text = json.dumps({**asdict(self.total), "scenarios": scenarios}, indent=2)
+        text = json.dumps(
+            {**asdict(self.total), "fuzzed": self.fuzzed, "scenarios": scenarios}, indent=2
+        )
         path.write_text(text + "\n", encoding="utf-8")

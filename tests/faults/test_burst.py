@@ -13,14 +13,14 @@ from typing import Final
 
 import pytest
 
-from aggregator.journal import read_history
 from aggregator.settings import Address
+from aggregator.store import read_history
 from localfleet import load, processes
 from protocol import sparse
 from protocol.messages import Plan
 from protocol.spec import Spec
 from rounds.model import GlobalModel
-from rounds.strategy import cosine_step
+from rounds.optimizers import cosine_step
 from rounds.sums import PartialSum
 from tests.conftest import Broker
 from tests.faults.ledger import Account

@@ -21,6 +21,8 @@ from tests.faults.service_process import Fault
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
+PAGE = 4096
+"""Bytes of a page of SQLite's."""
 Trouble = Callable[[Fleet], AbstractContextManager[None]]
 
 
@@ -93,6 +95,15 @@ def test_a_slow_disk(tmp_path: Path, broker: Broker, book: Callable[[Account], N
         fleet.settle(1, book)
 
 
+def pages_of_tables(journal: Path) -> tuple[int, int]:
+    """Where in the file the first and the last table start."""
+    db = sqlite3.connect(f"{journal.as_uri()}?immutable=1", uri=True)
+    pages = db.execute("SELECT min(rootpage), max(rootpage) FROM sqlite_master").fetchone()
+    db.close()
+    first, last = ((page - 1) * PAGE for page in pages)
+    return first, last
+
+
 def test_a_damaged_journal_is_refused_and_left_as_it_is(
     tmp_path: Path, broker: Broker, book: Callable[[Account], None]
 ) -> None:
@@ -105,12 +116,12 @@ def test_a_damaged_journal_is_refused_and_left_as_it_is(
         assert fleet.aggregator.kill(signal.SIGTERM) == 0
         journal = fleet.aggregator.state / "journal.db"
         sound = journal.read_bytes()
-        middle = len(sound) // 2 // 4096 * 4096
+        first, last = pages_of_tables(journal)
         damaged = {
             "its start is gone": rng.bytes(100) + sound[100:],
             "its second half is gone": sound[: len(sound) // 2],
-            "a page is another": sound[:middle] + rng.bytes(4096) + sound[middle + 4096 :],
-            "a page is zero": sound[:4096] + bytes(4096) + sound[8192:],
+            "a page is another": sound[:last] + rng.bytes(PAGE) + sound[last + PAGE :],
+            "a page is zero": sound[:first] + bytes(PAGE) + sound[first + PAGE :],
             "it is something else": b"# Not a journal\n" * 1000,
         }
         for what, content in damaged.items():

@@ -108,7 +108,7 @@ class Stranger:
 
     def mutant(self, name: str) -> Message:
         # So far from our lineage that no mutation leads to it.
-        other = self._script.spec.lineage ^ 0xFFFFFFFF
+        other = self._script.lineage ^ 0xFFFFFFFF
         sound = self._update(name, lineage=other).pack()
         return self._topics.up(name), mutated(self._rng, sound)
 

@@ -4,6 +4,7 @@ Packets are late, come twice, come in another order, come in half; connections b
 close all the same, and every version of the model is the oracle's.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -49,13 +50,13 @@ def test_a_bad_network(
             )
             fleet.aggregator.start()
             with fleet.running():
-                for _ in range(ROUNDS):
+                done = Counter[Mischief]()
+                while fleet.version < ROUNDS or done.keys() != BAD.keys():
                     fleet.wait_for_rounds(1)
+                    done = before_boards.done + before_aggregator.done
                 before_boards.calm()
                 before_aggregator.calm()
-                done = before_boards.done + before_aggregator.done
                 fleet.settle(done.total(), book)
-            assert done.keys() == BAD.keys(), "it did not do all that it can"
 
 
 def test_a_connection_that_breaks_again_and_again_brings_no_old_rounds_back(
@@ -63,13 +64,13 @@ def test_a_connection_that_breaks_again_and_again_brings_no_old_rounds_back(
 ) -> None:
     """Only the aggregator's connection breaks. What it could not publish before a break is out of
     date after it: no board may hear of a round that is over."""
-    with Proxy(broker.port, {Mischief.CUT: 0.005, Mischief.HALVE: 0.005}, seed=2) as proxy:
+    breaks = {Mischief.CUT: 0.005, Mischief.HALVE: 0.005}
+    with Proxy(broker.port, breaks, seed=2) as proxy:
         fleet = Fleet(tmp_path, broker.port, aggregator_port=proxy.port)
         fleet.aggregator.start()
         with fleet.running():
-            for _ in range(ROUNDS):
+            while fleet.version < ROUNDS or proxy.done.keys() != breaks.keys():
                 fleet.wait_for_rounds(1)
             proxy.calm()
             fleet.settle(proxy.done.total(), book)
-        assert proxy.done.total() > 0
         assert [board.heard_back for board in fleet.boards] == [0] * len(fleet.boards)

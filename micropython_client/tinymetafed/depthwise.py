@@ -1,4 +1,4 @@
-"""Layers that keep channels apart: pooling and depthwise convolution, in viper.
+"""Depthwise convolutions, which keep channels apart, in viper.
 
 A table's slots and _WIDE are those of kernels.py; here _SEGMENTS is a window's side and _LENGTH the
 channels.
@@ -30,89 +30,7 @@ _STEP_MAX = const(131071)
 
 
 @micropython.viper
-def pool(_: ptr32, a: ptr32, z: ptr32, t: ptr32):
-    """Means of windows; _SEGMENTS is their side, _LENGTH the channels."""
-    side = t[_SEGMENTS]
-    channels = t[_LENGTH]
-    down = t[_DOT_SHIFT]
-    half = 1 << down >> 1
-    line = int(a)
-    rows = t[_ROWS]
-    while rows:
-        pixel = line
-        columns = t[_COLUMNS]
-        while columns:
-            c = 0
-            while c < channels:
-                s = 0
-                segment = pixel
-                dy = side
-                while dy:
-                    p = ptr32(segment + (c << 2))
-                    dx = side
-                    while dx:
-                        s += p[0]
-                        p = ptr32(uint(p) + (channels << 2))
-                        dx -= 1
-                    segment += t[_LINE]
-                    dy -= 1
-                if _WIDE:
-                    s = (s << 32) >> 32
-                z[0] = (s + half) >> down
-                z = ptr32(uint(z) + 4)
-                c += 1
-            pixel += t[_STEP]
-            columns -= 1
-        line += t[_JUMP]
-        rows -= 1
-
-
-@micropython.viper
-def pool_back(_: ptr32, error: ptr32, below: ptr32, t: ptr32):
-    """Each value of a window bears an even share of the error of its mean."""
-    p = below
-    n = t[_INPUTS]
-    while n:
-        p[0] = 0
-        p = ptr32(uint(p) + 4)
-        n -= 1
-    side = t[_SEGMENTS]
-    channels = t[_LENGTH]
-    down = t[_DOT_SHIFT]
-    half = 1 << down >> 1
-    line = int(below)
-    rows = t[_ROWS]
-    while rows:
-        pixel = line
-        columns = t[_COLUMNS]
-        while columns:
-            c = 0
-            while c < channels:
-                e = error[0]
-                if _WIDE:
-                    e = (e << 32) >> 32
-                e = (e + half) >> down
-                segment = pixel
-                dy = side
-                while dy:
-                    p = ptr32(segment + (c << 2))
-                    dx = side
-                    while dx:
-                        p[0] = e
-                        p = ptr32(uint(p) + (channels << 2))
-                        dx -= 1
-                    segment += t[_LINE]
-                    dy -= 1
-                error = ptr32(uint(error) + 4)
-                c += 1
-            pixel += t[_STEP]
-            columns -= 1
-        line += t[_JUMP]
-        rows -= 1
-
-
-@micropython.viper
-def depthwise(w: ptr32, a: ptr32, z: ptr32, t: ptr32):
+def forward(w: ptr32, a: ptr32, z: ptr32, t: ptr32):
     """One layer's activations z from those below it, a; a row of weights a channel."""
     side = t[_SEGMENTS]
     channels = t[_LENGTH]
@@ -167,7 +85,7 @@ def depthwise(w: ptr32, a: ptr32, z: ptr32, t: ptr32):
 
 
 @micropython.viper
-def depthwise_back(w: ptr32, error: ptr32, below: ptr32, t: ptr32):
+def carry_back(w: ptr32, error: ptr32, below: ptr32, t: ptr32):
     """Sum into below what each error above means for its channel."""
     p = below
     n = t[_INPUTS]
@@ -215,7 +133,7 @@ def depthwise_back(w: ptr32, error: ptr32, below: ptr32, t: ptr32):
 
 
 @micropython.viper
-def depthwise_update(w: ptr32, a: ptr32, error: ptr32, t: ptr32):
+def update(w: ptr32, a: ptr32, error: ptr32, t: ptr32):
     """One step on a layer's weights, with stochastic rounding: a draw for each channel's row."""
     side = t[_SEGMENTS]
     channels = t[_LENGTH]

@@ -1,0 +1,197 @@
+"""A whole client on an emulated board: from its connection to the receipt of its update.
+
+The board has no network, so a broker's answers lie in a file (on_board/loopback.py). All else is as
+shipped: umqtt.simple, the client with its link, the features of speech where the spec listens.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from zlib import crc32
+
+import numpy as np
+
+from localfleet import parts
+from localfleet.errors import ProcessError
+from protocol.fixed import ACTIVATION_BITS, fnv1a
+from protocol.messages import CHUNK_BYTES, Chunk, Message, Receipt, Round, Update
+from protocol.topics import Topics, shard_of
+from simulation import speech
+from tools.replay import make_case, replay
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from localfleet.emulator import Emulator
+    from protocol.spec import Spec
+
+    Floats = NDArray[np.floating]
+
+ON_BOARD: Final = Path(__file__).parent / "on_board"
+BOARD: Final = "board-00"
+FLEET: Final = "bench"
+ROUND: Final = 5
+SAMPLES: Final = 3
+"""Of each phase."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a round took.
+
+    Attributes:
+        peak: bytes of heap in use at its end: the client, its network, sample and update.
+        by_samples: bytes that learning took, none of them given back; 0 unless something is wrong.
+        update: what the board sent.
+        expected: what the host makes of the same round, see tools.replay.
+    """
+
+    peak: int
+    by_samples: int
+    update: Update
+    expected: dict[str, Any]
+
+
+def run(board: Emulator, spec: Spec, heap: int = 0) -> Taken:
+    """Let a board take part in a round, with a few of the spec's samples.
+
+    Args:
+        board: one with the compiled client on it.
+        spec: the fleet's.
+        heap: bytes that the board is to have for the client and its samples; 0 for all there are.
+
+    Raises:
+        ProcessError: the heap did not do, or the board failed.
+        PartsError: umqtt.simple is missing.
+    """
+    training = spec.training.model_copy(update={"support": SAMPLES, "query": SAMPLES})
+    spec = spec.model_copy(update={"training": training, "fleet": FLEET})
+    what, x, y, data = _samples(spec)
+    (board.folder / "samples").write_bytes(data)
+    (board.folder / "broker").write_bytes(_answers(spec))
+    for name in ("loopback", "client"):
+        board.compile(f"{name}.mpy", (ON_BOARD / f"{name}.py").read_text(encoding="utf-8"))
+    source = parts.umqtt() / "umqtt" / "simple.py"
+    board.compile("simple.mpy", source.read_text(encoding="utf-8"))
+    (board.folder / "umqtt").mkdir(exist_ok=True)
+    (board.folder / "simple.mpy").rename(board.folder / "umqtt" / "simple.mpy")
+    lines = board.run("client.mpy", str(heap), what, str(spec.layers[0].words_in))
+    told = json.loads(lines[-1])
+    if told["skipped"]:
+        raise ProcessError(f"the board skipped {told['skipped']} samples: {lines[-2]}")
+    sent = bytes.fromhex("".join(line[1:] for line in lines if line.startswith(">")))
+    case = make_case(spec, spec.start(), fnv1a(f"{FLEET}/{BOARD}/{ROUND}"), x, y)
+    return Taken(told["peak"], told["taken"], _update(sent), replay(spec, case))
+
+
+def least_heap(board: Emulator, spec: Spec) -> int:
+    """Bytes of heap with which a board can take part, to 256: more than are in use at the end.
+
+    Messages come and go, and what lies free is in pieces.
+
+    Raises:
+        ProcessError: the emulated board itself has too little; or it failed.
+    """
+    least = run(board, spec).peak
+    most = least + 16 * 1024
+    run(board, spec, most)
+    while most - least > 256:
+        middle = (least + most) // 2
+        try:
+            run(board, spec, middle)
+        except ProcessError:
+            least = middle
+        else:
+            most = middle
+    return most
+
+
+def _samples(spec: Spec) -> tuple[str, Floats, NDArray[Any], bytes]:
+    """What they are, inputs and labels, and how the board reads them."""
+    rng = np.random.default_rng(0)
+    count = 2 * SAMPLES
+    inputs = spec.layers[0].words_in
+    if spec.model.loss == "mse":
+        x = rng.uniform(-5, 5, (count, inputs)).astype("<f4")
+        y = np.sin(x[:, :1])
+        return "numbers", x, y, np.hstack([x, y]).astype("<f4").tobytes()
+    classes = rng.integers(0, spec.layers[-1].outputs, count)
+    if inputs == speech.FRAMES * speech.BANDS:
+        clips = rng.normal(0, 2000, (count, speech.RATE)).astype("<i2")
+        clips = clips[:, : speech.FRAMES * speech.WINDOW]
+        x = speech.features(clips).reshape(count, -1) / 2**ACTIVATION_BITS
+        what = "sound"
+        raw = [clip.tobytes() for clip in clips]
+    else:
+        x = rng.uniform(0, 1, (count, inputs)).astype("<f4")
+        what = "drawings"
+        raw = [row.tobytes() for row in x]
+    data = b"".join(piece + bytes([label]) for piece, label in zip(raw, classes, strict=True))
+    return what, x, classes, data
+
+
+def _answers(spec: Spec) -> bytes:
+    """A broker's answers, piece by piece: each is what comes when the client waits for one."""
+    topics = Topics(FLEET)
+    lineage = spec.lineage
+    weights = spec.start().astype("<i2").tobytes()
+    pieces = range(0, len(weights), CHUNK_BYTES)
+    chunks = [
+        (
+            topics.full(number),
+            Chunk(
+                *(lineage, 0, number, len(pieces), crc32(weights)),
+                weights[start : start + CHUNK_BYTES],
+            ),
+        )
+        for number, start in enumerate(pieces)
+    ]
+    shard = topics.receipt(shard_of(BOARD))
+    answers = [
+        b"\x20\x02\0\0",  # CONNACK
+        _subscribed(1) + _publish(topics.spec, spec.plan),
+        _subscribed(2),
+        _subscribed(3)
+        + _publish(topics.round, Round(lineage, ROUND, 0, 2**32, 60_000, b"", 0, 0, 0)),
+        _subscribed(4),
+        _acknowledged(0x40, 5),  # its state
+        _subscribed(6) + b"".join(_publish(topic, chunk) for topic, chunk in chunks),
+        _acknowledged(0xB0, 7),  # unsubscribed
+        _acknowledged(0x40, 8) + _publish(shard, Receipt(lineage, ROUND, (BOARD,))),
+    ]
+    return b"".join(len(answer).to_bytes(4, "big") + answer for answer in answers)
+
+
+def _acknowledged(kind: int, packet: int) -> bytes:
+    """PUBACK or UNSUBACK (MQTT 3.1.1, sections 3.4 and 3.11)."""
+    return bytes([kind, 2]) + packet.to_bytes(2, "big")
+
+
+def _subscribed(packet: int) -> bytes:
+    """SUBACK for QoS 1 (MQTT 3.1.1, section 3.9)."""
+    return b"\x90\x03" + packet.to_bytes(2, "big") + b"\x01"
+
+
+def _publish(topic: str, message: Message) -> bytes:
+    """PUBLISH at QoS 1 (MQTT 3.1.1, section 3.3)."""
+    payload = message.pack()
+    rest = len(topic).to_bytes(2, "big") + topic.encode() + b"\0\x01" + payload
+    size, length = len(rest), b""
+    while size > 127:
+        length += bytes([size & 127 | 128])
+        size >>= 7
+    return b"\x32" + length + bytes([size]) + rest
+
+
+def _update(sent: bytes) -> Update:
+    """The update among the packets that a client sent."""
+    topic = Topics(FLEET).up(BOARD).encode()
+    start = sent.index(topic) - 2
+    head = start - 1
+    while sent[head - 1] & 128:
+        head -= 1
+    size = sum((byte & 127) << 7 * i for i, byte in enumerate(sent[head:start]))
+    return Update.unpack(sent[start + 2 + len(topic) + 2 : start + size])
