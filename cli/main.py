@@ -10,8 +10,10 @@ from cli.fleet import fleet
 from cli.load import load
 from cli.model import model
 from cli.serve import serve
+from cli.simulate import simulate
 from localfleet.errors import LocalFleetError
 from protocol.errors import ProtocolError
+from simulation.errors import SimulationError
 
 commands = typer.Typer(
     help="Federated meta-learning for microcontrollers.",
@@ -20,6 +22,7 @@ commands = typer.Typer(
 )
 commands.command()(serve)
 commands.command()(demo)
+commands.command()(simulate)
 commands.command()(load)
 commands.add_typer(fleet, name="fleet")
 commands.add_typer(model, name="model")
@@ -29,6 +32,6 @@ def app() -> None:
     """Run the command. Errors of ours are one line on stderr and exit code 2, without traceback."""
     try:
         commands()
-    except (AggregatorError, LocalFleetError, ProtocolError) as error:
+    except (AggregatorError, LocalFleetError, ProtocolError, SimulationError) as error:
         print(f"tinymetafed: {error}", file=sys.stderr)
         sys.exit(2)

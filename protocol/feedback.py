@@ -54,11 +54,24 @@ def encode(
         exactly, unless their sum leaves ``sparse.LARGEST`` or what remains leaves int16: both
         saturate.
     """
-    wanted = np.clip(changes + residual, -sparse.LARGEST, sparse.LARGEST)
-    block = sparse.encode(wanted, sparse.top_indices(wanted, top), tensors, value_bits)
-    indices, sent = sparse.decode(block, tensors)
-    wanted[indices] -= sent
-    return block, np.clip(wanted, fixed.WEIGHT_MIN, fixed.WEIGHT_MAX).astype(np.int16)
+    blocks, left = encode_all(changes[None], residual[None], top, tensors, value_bits)
+    return blocks[0], left[0]
+
+
+def encode_all(
+    changes: NDArray[np.int64],
+    residuals: NDArray[np.int16],
+    top: int,
+    tensors: Sequence[int],
+    value_bits: int = 8,
+) -> tuple[list[bytes], NDArray[np.int16]]:
+    """:func:`encode` of many boards' changes and residuals, a row each; shapes (boards, n)."""
+    wanted = np.clip(changes + residuals, -sparse.LARGEST, sparse.LARGEST)
+    blocks = sparse.encode_all(wanted, top, tensors, value_bits)
+    for left, sent in zip(wanted, sparse.decode_all(blocks, tensors), strict=True):
+        assert isinstance(sent, sparse.Sparse)  # noqa: S101 - these blocks are our own
+        left[sent.indices] -= sent.changes
+    return blocks, np.clip(wanted, fixed.WEIGHT_MIN, fixed.WEIGHT_MAX).astype(np.int16)
 
 
 def take_back(

@@ -52,6 +52,8 @@ MAX_PARAMETERS: Final = 2**16 - 1
 MAX_BLOCK: Final = 2**16 - 1
 """Bytes of the largest block that a board can send: its message tells them in 16 bits."""
 _LOW_MOST: Final = 15
+_ROWS: Final = 64
+"""Rows that are encoded at once: a core's cache holds what they take."""
 _CELLS: Final = 2**17
 """Bits or parameters that are decoded at once: what they take fits a processor's cache."""
 
@@ -129,21 +131,76 @@ def encode(
     Returns:
         The block. Each value lies within half of its tensor's scale from the change.
     """
-    exponents = np.zeros(len(tensors), np.uint8)
-    values = np.empty(len(indices), np.int64)
-    end = 0
-    for tensor, size in enumerate(tensors):
-        start, end = end, end + size
-        inside = (indices >= start) & (indices < end)
-        chosen = changes[indices[inside]]
-        exponent = scale_exponent(int(np.abs(chosen).max(initial=0)), value_bits)
-        exponents[tensor] = exponent
-        values[inside] = rounded_shift(chosen, exponent)
-    inverted = 2 * len(indices) > len(changes)
-    low, gaps = _pack_gaps(_others(indices, len(changes)) if inverted else indices)
-    coding = low | VALUE_BITS.index(value_bits) << 4 | inverted << 6
-    head = bytes([coding]) + len(indices).to_bytes(2, "little")
-    return head + _pack(exponents, 4) + gaps + _pack(values, value_bits)
+    return _encode_rows(changes[None], indices[None], tensors, value_bits)[0]
+
+
+def encode_all(
+    changes: NDArray[np.int64], top: int, tensors: Sequence[int], value_bits: int = 8
+) -> list[bytes]:
+    """Encode the ``top`` largest changes of each row: :func:`top_indices`, then :func:`encode`.
+
+    Args:
+        changes: as for :func:`encode`, a row each; shape (rows, n).
+        top: most entries of a block.
+        tensors: how many parameters each tensor has; their sum is n.
+        value_bits: 4, 8 or 16.
+    """
+    magnitudes = np.abs(changes)
+    counts = np.minimum(np.count_nonzero(magnitudes, axis=1), top)
+    blocks = [b""] * len(changes)
+    for count in np.unique(counts).tolist():
+        places = np.flatnonzero(counts == count)
+        # Rows of as many entries have their parts at the same places: they are matrices.
+        for at in range(0, len(places), _ROWS):
+            rows = places[at : at + _ROWS]
+            chosen = _top_of_rows(magnitudes[rows], count)
+            encoded = _encode_rows(changes[rows], chosen, tensors, value_bits)
+            for row, block in zip(rows.tolist(), encoded, strict=True):
+                blocks[row] = block
+    return blocks
+
+
+def _top_of_rows(magnitudes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """:func:`top_indices` of rows that have at least so many others than zero."""
+    if count == 0:
+        return np.empty((len(magnitudes), 0), np.int64)
+    threshold = np.partition(magnitudes, -count, axis=1)[:, -count, None]
+    above = magnitudes > threshold
+    equal = magnitudes == threshold
+    wanted = count - np.count_nonzero(above, axis=1)
+    is_first = equal & (np.cumsum(equal, axis=1, dtype=np.int32) <= wanted[:, None])
+    return _ones(above | is_first, count)
+
+
+def _encode_rows(
+    changes: NDArray[np.int64],
+    indices: NDArray[np.int64],
+    tensors: Sequence[int],
+    value_bits: int,
+) -> list[bytes]:
+    """Encode rows of as many entries; shapes (rows, n) and (rows, m)."""
+    rows, parameters = changes.shape
+    entries = indices.shape[1]
+    owners = np.searchsorted(np.cumsum(tensors), indices, side="right")
+    chosen = np.take_along_axis(changes, indices, axis=1)
+    exponents = np.zeros((rows, len(tensors)), np.int64)
+    for tensor in range(len(tensors)):
+        largest = np.abs(chosen).max(axis=1, initial=0, where=owners == tensor)
+        exponents[:, tensor] = [scale_exponent(most, value_bits) for most in largest.tolist()]
+    values = rounded_shift(chosen, np.take_along_axis(exponents, owners, axis=1))
+    inverted = 2 * entries > parameters
+    if inverted:
+        is_other = np.ones(changes.shape, np.bool_)
+        np.put_along_axis(is_other, indices, values=False, axis=1)
+        indices = _ones(is_other, parameters - entries)
+    low, lows, highs = _pack_gaps(indices)
+    coding = (low | VALUE_BITS.index(value_bits) << 4 | inverted << 6).astype(np.uint8)
+    count = entries.to_bytes(2, "little")
+    heads, ends = _pack(exponents, 4), _pack(values, value_bits)
+    return [
+        bytes([code]) + count + b"".join(parts)
+        for code, *parts in zip(coding.tolist(), heads, lows, highs, ends, strict=True)
+    ]
 
 
 def scale_exponent(largest: int, value_bits: int) -> int:
@@ -154,26 +211,42 @@ def scale_exponent(largest: int, value_bits: int) -> int:
     return exponent
 
 
-def rounded_shift(changes: NDArray[np.int64], exponent: int) -> NDArray[np.int64]:
+def rounded_shift(
+    changes: NDArray[np.int64], exponent: int | NDArray[np.int64]
+) -> NDArray[np.int64]:
     """Changes divided by ``2**exponent``, to the nearest; halves go up."""
-    return (changes + (1 << exponent >> 1)) >> exponent
+    rounded: NDArray[np.int64] = (changes + (1 << exponent >> 1)) >> exponent
+    return rounded
 
 
-def _pack_gaps(indices: NDArray[np.int64]) -> tuple[int, bytes]:
-    """The number of low bits, and both parts of the gaps between indices."""
-    gaps = np.diff(indices, prepend=-1) - 1
-    lows = range(_LOW_MOST + 1)
-    low = int(np.argmin([len(gaps) * low + int((gaps >> low).sum()) for low in lows]))
-    ends = np.cumsum((gaps >> low) + 1) - 1  # Where each gap's one stands.
-    high = np.zeros(ends[-1] + 1 if len(ends) else 0, np.uint8)
-    high[ends] = 1
-    return low, _pack(gaps, low) + _pack(high, 1)
+def _pack_gaps(indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[bytes], list[bytes]]:
+    """The number of low bits, and both parts of the gaps between indices; of each row."""
+    rows, count = indices.shape
+    gaps = np.diff(indices, axis=1, prepend=-1) - 1
+    sizes = [count * low + (gaps >> low).sum(axis=1) for low in range(_LOW_MOST + 1)]
+    best = np.argmin(sizes, axis=0)
+    lows, highs = [b""] * rows, [b""] * rows
+    for low in np.unique(best).tolist():
+        places = np.flatnonzero(best == low)
+        some = gaps[places]
+        ends = np.cumsum((some >> low) + 1, axis=1) - 1  # Where each gap's one stands.
+        bits = ends[:, -1] + 1 if count else np.zeros(len(places), np.int64)
+        high = np.zeros((len(places), int(bits.max())), np.uint8)
+        np.put_along_axis(high, ends, 1, axis=1)
+        packed = np.packbits(high, axis=1, bitorder="little")
+        for i, (place, part) in enumerate(zip(places.tolist(), _pack(some, low), strict=True)):
+            lows[place] = part
+            highs[place] = packed[i, : _bytes(int(bits[i]))].tobytes()
+    return best, lows, highs
 
 
-def _pack(words: NDArray[np.integer], bits: int) -> bytes:
-    """The low ``bits`` of each word, one after the other."""
-    each = (words[:, None] >> np.arange(bits, dtype=words.dtype)) & 1
-    return np.packbits(each.astype(np.uint8).ravel(), bitorder="little").tobytes()
+def _pack(words: NDArray[np.integer], bits: int) -> list[bytes]:
+    """The low ``bits`` of each word of a row, one after the other; of each row."""
+    if bits == 8:
+        return [row.tobytes() for row in words.astype(np.uint8)]
+    each = (words[..., None] >> np.arange(bits, dtype=words.dtype)) & 1
+    packed = np.packbits(each.astype(np.uint8).reshape(len(words), -1), axis=1, bitorder="little")
+    return [row.tobytes() for row in packed]
 
 
 # --- Reading
@@ -324,13 +397,6 @@ def _ones(flags: NDArray[np.uint8 | np.bool_], count: int) -> NDArray[np.int64]:
     places: NDArray[np.int64] = np.flatnonzero(flags).reshape(rows, count)
     places -= width * np.arange(rows)[:, None]
     return places
-
-
-def _others(indices: NDArray[np.int64], parameters: int) -> NDArray[np.int64]:
-    """All indices but these."""
-    is_other = np.ones(parameters, bool)
-    is_other[indices] = False
-    return np.flatnonzero(is_other)
 
 
 def _head(tensors: int) -> int:

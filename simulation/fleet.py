@@ -91,12 +91,14 @@ def play(
         yield model
 
 
-def measure(
+def measure(  # noqa: PLR0913 - the last two have defaults
     spec: Spec,
     published: NDArray[np.int16],
     tasks: Tasks,
     engine: Engine | FloatEngine,
     seed: int = 0,
+    *,
+    round_: int = 0,
 ) -> Measured:
     """Let each of the engine's boards reconstruct once, and ask it its query samples.
 
@@ -106,9 +108,10 @@ def measure(
         tasks: which one for each board is drawn from.
         engine: of as many boards as there are tasks to measure.
         seed: of the draws; the same one gives the same tasks.
+        round_: when it is, for tasks that change with time.
     """
     rng = np.random.default_rng(seed)
-    x, y = tasks.draw(rng, engine.boards)
+    x, y = tasks.draw(rng, engine.boards, round_)
     _begin(spec, engine, published, rng)
     support = spec.training.support
     for i in range(support):

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from localfleet.processes import PROJECT
+from protocol.spec import Spec
 from simulation.data import held_out, keywords, omniglot
 from simulation.errors import DataError
+from simulation.held_out import Split, tasks_for
 
 CHARACTERS = ["Greek/character01", "Greek/character02", "Runes/character01"]
 
@@ -196,3 +199,24 @@ def test_real_keywords(speech_commands: Path) -> None:
     assert len(data.samples) == len(data.keyword) == len(data.speaker) == 1636
     assert len(data.keywords) == 10
     assert len(data.speakers) == 66
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "split", "message"),
+    [
+        ("omniglot", None, None, "without data boards learn sines"),
+        ("sine", "absent", None, "no such file or folder. Omniglot: "),
+        ("sine", None, Split.SPEAKER, "cannot be split by speaker; take iid"),
+        ("sine", "drawings", None, "these are characters"),
+        ("omniglot", "drawings", Split.BOARD, "cannot be split by board; take iid or alphabet"),
+        ("omniglot", "clips", None, "these are keywords"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused(
+    tmp_path: Path, name: str, path: str | None, split: Split | None, message: str
+) -> None:
+    draw(tmp_path / "drawings", CHARACTERS)
+    say(tmp_path / "clips" / "go" / "0a_nohash_0.wav", [1])
+    spec = Spec.from_file(PROJECT / "specs" / f"{name}.toml")
+    with pytest.raises(DataError, match=message):
+        tasks_for(spec, tmp_path / path if path else None, split)

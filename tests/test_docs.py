@@ -91,7 +91,9 @@ def test_the_command_knows_the_flags(page: Path) -> None:
     assert hasattr(group, "commands")
     for line in code(page.read_text(encoding="utf-8")):
         if not (
-            match := re.search(r"(?:^|/)tinymetafed ((?:serve|demo|load|fleet|model|-).*)", line)
+            match := re.search(
+                r"(?:^|/)tinymetafed ((?:serve|demo|simulate|load|fleet|model|-).*)", line
+            )
         ):
             continue
         subcommand, *words = shlex.split(match[1])

@@ -54,6 +54,25 @@ def test_a_block_brings_each_change_within_half_a_step(
         assert (2 * np.abs(decoded.changes[inside] - wanted) <= step).all()
 
 
+@given(models(), widths, st.integers(1, 70))
+@few
+def test_many_blocks_at_once_are_those_that_are_made_one_by_one(
+    model: tuple[Any, list[int], int], value_bits: int, rows: int
+) -> None:
+    changes, tensors, top = model
+    rng = np.random.default_rng(rows)
+    # Of each row another share is left: some have fewer entries than may be sent, or none.
+    many = np.array(
+        [
+            rng.permutation(np.where(rng.random(len(changes)) < rng.random(), changes, 0))
+            for _ in range(rows)
+        ]
+    )
+    assert sparse.encode_all(many, top, tensors, value_bits) == [
+        sparse.encode(row, sparse.top_indices(row, top), tensors, value_bits) for row in many
+    ]
+
+
 @given(models())
 @few
 def test_the_top_is_the_largest_changes_and_among_equals_the_lower_index(

@@ -7,20 +7,23 @@ A table stands between two comments that name it; everything around is written b
 
 import argparse
 import ast
+import inspect
 import re
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
+from enum import Enum
 from itertools import pairwise
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from aggregator.metrics import Metrics
+from cli.simulate import simulate
 from protocol import fixed, messages, sparse
 from protocol.network import Conv, Dense, Depthwise, Inputs, Model, Pool
 from protocol.rounds import Canary, Rounds
@@ -317,6 +320,28 @@ def _explained_block(block: bytes, tensors: Sequence[int]) -> list[tuple[bytes, 
     return [row for row in rows if row[0]]
 
 
+def simulate_flags() -> str:
+    """The flags of `tinymetafed simulate`."""
+    hints = get_type_hints(simulate, include_extras=True)
+    parameters = inspect.signature(simulate).parameters
+    words = {bool: "", int: "integer", float: "number", Path: "path"}
+    rows = []
+    for name, hint in hints.items():
+        if name == "return":
+            continue
+        kind, option = get_args(hint)
+        kind = next(part for part in get_args(kind) or (kind,) if part is not type(None))
+        value = words.get(kind) if kind in words else ", ".join(f"`{one.value}`" for one in kind)
+        default = parameters[name].default
+        shown = option.show_default if isinstance(option.show_default, str) else ""
+        if not shown and kind is not bool and default not in {None, inspect.Parameter.empty}:
+            shown = f"{default.value if isinstance(default, Enum) else default}"
+        # In Annotated, what is given first is the flag's name.
+        flag = option.default if isinstance(option.default, str) else f"--{name.replace('_', '-')}"
+        rows.append([f"`{flag}`", str(value), shown, option.help])
+    return table(["flag", "value", "default", "meaning"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "states": states,
     "refusals": refusals,
@@ -335,6 +360,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "topics": topics,
     "messages": all_messages,
     "update": example_update,
+    "simulate": simulate_flags,
 }
 
 

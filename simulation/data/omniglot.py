@@ -47,6 +47,20 @@ class Omniglot:
         names = tuple(name for name, one in zip(self.names, chosen, strict=True) if one)
         return Omniglot(self.ink[chosen], names)
 
+    def alphabets(self) -> tuple[NDArray[np.int64], ...]:
+        """The characters of each alphabet, in the order of the alphabets' names.
+
+        Raises:
+            DataError: the names do not say.
+        """
+        if not all("/" in name for name in self.names):
+            raise DataError(
+                "the names of these characters do not say their alphabets; give the published "
+                "folders, or an .npz with `names` such as Greek/character01"
+            )
+        _, alphabet = np.unique([name.split("/")[0] for name in self.names], return_inverse=True)
+        return tuple(np.flatnonzero(alphabet == i) for i in range(alphabet.max() + 1))
+
     def reduced(self, side: int) -> NDArray[np.float32]:
         """The drawings in fewer pixels: the share of each that is ink, from 0 to 1.
 
