@@ -174,11 +174,21 @@ class _Fleet:
         self._boards = [update.board for update in made]
         for part in np.array_split(np.arange(len(made)), self.load.connections):
             self._crowds.append(Crowd(self, self._topics, [made[i] for i in part]))
-        self._news = time.monotonic()
         self._away.update(self._crowds)
+        try:
+            await self._until_done()
+            await self._last_words()
+        finally:
+            self._done.set()
+            for crowd in self._crowds:
+                crowd.cut()
+            await asyncio.sleep(0)  # In which they are closed.
+        return self.load
+
+    async def _until_done(self) -> None:
+        self._news = pinged = time.monotonic()
         for crowd in self._crowds:
             self._connect(crowd)
-        pinged = time.monotonic()
         while not self._done.is_set():
             try:
                 await asyncio.wait_for(self._done.wait(), 1)
@@ -192,8 +202,6 @@ class _Fleet:
                         crowd.ping()
         if self._failure:
             raise self._failure
-        await self._last_words()
-        return self.load
 
     def _silence(self) -> str:
         load = self.load

@@ -37,9 +37,10 @@ def test_boards_share_connections_and_play_some_of_the_rounds(
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     accepted = [facts.accepted for facts in read_history(tmp_path / "state")]
-    assert accepted[:3] == [30, 30, 30]
+    assert 30 <= accepted[0] <= 40  # It opens when 30 are awake, and asks whoever else comes.
+    assert accepted[1:3] == [30, 30]
     assert (result["boards"], result["connections"], result["rounds"]) == (40, 6, 3)
-    assert 90 <= result["receipted"] <= result["sent"] <= 120  # The next round may have begun.
+    assert 90 <= result["receipted"] <= result["sent"] <= 130  # The next round may have begun.
     assert result["per_second"] == pytest.approx(result["receipted"] / result["seconds"], rel=0.1)
 
 
