@@ -16,7 +16,14 @@ from localfleet.processes import PROJECT
 from protocol.spec import Spec
 
 SINE = PROJECT / "specs" / "sine.toml"
-COMMAND = [sys.executable, "-c", "from cli.main import app; app()", "simulate"]
+# Whoever starts the tests in the background has its children ignore Ctrl-C; these do not.
+PROGRAM = """\
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from cli.main import app
+app()
+"""
+COMMAND = [sys.executable, "-c", PROGRAM, "simulate"]
 PATIENCE = 60
 
 
@@ -98,10 +105,13 @@ def test_ctrl_c_ends_a_run_with_what_there_is(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout is not None
-    first = process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    rest, said = process.communicate(timeout=PATIENCE)
+    try:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest, said = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
     assert process.returncode == 130, said
     assert "Traceback" not in said
     assert "simulate: stopped after" in said
