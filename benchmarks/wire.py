@@ -106,7 +106,7 @@ def show(rows: list[dict[str, Any]], worst: list[int]) -> None:
         *("params", "P", "value bits", "dense", "naive sparse"),
         *("sparse block", "bound", "block / bound", "worst / bound"),
     ):
-        table.add_column(head, justify="right")
+        table.add_column(head, justify="right", min_width=7 if head == "dense" else None)
     missed = 0
     for row, most in zip(rows, worst, strict=True):
         ratio, worst_ratio = row["bytes"] / row["bound"], most / row["bound"]
@@ -117,7 +117,7 @@ def show(rows: list[dict[str, Any]], worst: list[int]) -> None:
             f"{row['value_bits']}",
             f"{row['dense_float32']:,}",
             f"{row['naive_sparse']:,}",
-            f"{row['bytes']:,.1f}",
+            f"{row['bytes']:,.{1 if row['bytes'] < 1000 else 0}f}",
             f"{row['bound']:,}",
             f"{ratio:.3f}",
             f"{worst_ratio:.3f}",
