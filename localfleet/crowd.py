@@ -20,6 +20,9 @@ KEEPALIVE: Final = 60
 RESEND_SECONDS: Final = 2.0
 """As on a board: an update without a receipt is sent again after that, then after twice as long."""
 RESEND_MOST: Final = 32.0
+ANSWER_SECONDS: Final = 5.0
+"""From a connection to the broker's word. Where many connect at once the queue of the broker's
+machine overflows, and some are left hanging: they are given up and tried again."""
 MOST_BOARDS: Final = 2**15 - 1
 """On a connection: each has a packet number for its update and one for its state."""
 SUBSCRIPTION: Final = 2**16 - 1
@@ -84,6 +87,7 @@ class Crowd(asyncio.Protocol):
         self._on_the_way: set[int] = set()  # and of those whose update is not acknowledged.
         self._resend = RESEND_SECONDS
         self._timer: asyncio.TimerHandle | None = None
+        self._patience: asyncio.TimerHandle | None = None  # With the broker's word.
 
     # --- The connection
 
@@ -92,6 +96,8 @@ class Crowd(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a socket's is one
         self._transport = transport
         self._is_back = True
+        wait = ANSWER_SECONDS * random.uniform(1, 1.5)
+        self._patience = asyncio.get_running_loop().call_later(wait, self.cut)
         topics, first = self._topics, self._boards[0]
         # A connection has one last will. Where boards share it, nobody tells that they are gone.
         will = (topics.state(first), LOST) if len(self._boards) == 1 else None
@@ -104,9 +110,16 @@ class Crowd(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         """Forget what was on its way: it is sent again on the next connection."""
         self._transport = None
+        self._trust()
         self._buffer.clear()
         self._on_the_way.clear()
         self._fleet.lost(self)
+
+    def _trust(self) -> None:
+        """Wait no longer for the broker's word."""
+        if self._patience:
+            self._patience.cancel()
+            self._patience = None
 
     def cut(self) -> None:
         """End the connection as a power cut would."""
@@ -164,6 +177,7 @@ class Crowd(asyncio.Protocol):
                     self._on_the_way.remove(place)
                     acknowledged += 1
             elif head >> 4 == mqtt.SUBACK:
+                self._trust()
                 self._fleet.there(self)
             elif head >> 4 == mqtt.PINGRESP:
                 self._fleet.answers(self)
@@ -220,7 +234,9 @@ class Crowd(asyncio.Protocol):
         places = self._waiting - self._on_the_way
         if not again:
             places -= self._sent
-        if places and self._transport:
+        if not places:
+            return
+        if self._transport:
             if len(places) == len(self._boards):
                 self._transport.write(bytes(self._packets))
             else:
@@ -232,9 +248,10 @@ class Crowd(asyncio.Protocol):
                 self._resend = RESEND_SECONDS
             self._sent |= places
             self._on_the_way |= places
-            self._stop_timer()
-            wait = self._resend * random.uniform(1, 1.5)
-            self._timer = asyncio.get_running_loop().call_later(wait, self._send_again)
+        # Also without a connection: the next one may come after the round, and hear of none.
+        self._stop_timer()
+        wait = self._resend * random.uniform(1, 1.5)
+        self._timer = asyncio.get_running_loop().call_later(wait, self._send_again)
 
     def _send_again(self) -> None:
         self._resend = min(2 * self._resend, RESEND_MOST)
