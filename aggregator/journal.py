@@ -368,8 +368,9 @@ class Journal(Database):
         return Spec.model_validate_json(text)
 
     def _file(self) -> str:
+        # Of the latest opened, not of _lineage: a try that was rolled back may have changed that.
         (text,) = self._db.execute(
-            "SELECT file FROM lineages WHERE id = ?", (self._lineage,)
+            "SELECT file FROM lineages ORDER BY opened DESC LIMIT 1"
         ).fetchone()
         return str(text)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from aggregator.database import FILE
-from aggregator.errors import JournalError
+from aggregator.errors import JournalError, JournalStuckError
 from aggregator.history import Counters, RoundFacts, Traffic
 from aggregator.journal import Entry, Journal
 from aggregator.store import read_history
@@ -213,6 +213,26 @@ def test_a_commanded_plan_outlives_a_restart_until_the_file_is_changed(tmp_path:
     journal.close()
     journal, spec = started(tmp_path, changed("percent = 10", "percent = 20"))
     assert spec.training.percent == 20
+    journal.close()
+
+
+def test_a_new_lineage_that_the_disk_has_no_room_for_begins_when_it_has(tmp_path: Path) -> None:
+    """The first try is rolled back half-way. What the file said is remembered all the same."""
+    journal, first = started(tmp_path)
+
+    def make_room(error: JournalStuckError) -> None:
+        assert "cannot be used" in str(error)
+        journal._db.execute("PRAGMA max_page_count = 100000")
+
+    journal.when_stuck = make_room
+    journal._db.execute("PRAGMA max_page_count = 1")  # Rounded up to what is there.
+    spec = journal.adopt(changed("seed = 1", "seed = 2"))
+    assert spec.lineage != first.lineage
+    assert journal.position() == (0, State.GATHERING)
+    assert journal.learning(spec).stable.model.version == 0
+    journal.close()
+    journal, again = started(tmp_path)  # With the file as it was: the command still holds.
+    assert again.lineage == spec.lineage
     journal.close()
 
 
