@@ -1,7 +1,6 @@
 """A fleet in its present lineage: what the journal holds of it, alive."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Self
 
 import numpy as np
@@ -76,8 +75,7 @@ class Fleet:
         """
         sums = self.ingest.take_sums()
         came = self.learning.close(sums, self.ingest.updates(closed.round), closed.round)
-        facts = self._facts(closed, sums, came)
-        facts = replace(facts, refused=dict(refused), degraded=degraded)
+        facts = self._facts(closed, sums, came, refused, degraded=degraded)
         boards = {board for _, board in closed.counted}
         self._journal.close_round(self.learning, facts, closed.counted, Reports(traffic, boards))
         oldest = self.core.round - self.spec.rounds.oldest
@@ -85,7 +83,9 @@ class Fleet:
             del self._trials[number]
         return facts
 
-    def _facts(self, closed: Close, sums: Sums, came: Closed) -> RoundFacts:
+    def _facts(
+        self, closed: Close, sums: Sums, came: Closed, refused: Mapping[str, int], *, degraded: bool
+    ) -> RoundFacts:
         privacy = self.spec.rounds.privacy
         noise = privacy.noise_multiplier if privacy else None
         self._ledger.add(noise)
@@ -108,8 +108,8 @@ class Fleet:
             loss_on_trial=None if tried is None else tried / (2**LOSS_BITS * outputs),
             step=cosine_step(self.spec.rounds, closed.round),
             empty_deadlines=closed.empty_deadlines,
-            refused={},
-            degraded=False,
+            refused=dict(refused),
+            degraded=degraded,
             note=came.combined.note,
             noise=noise,
             epsilon=self._ledger.epsilon(privacy.delta) if privacy else None,

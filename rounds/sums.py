@@ -81,11 +81,6 @@ class PartialSum:
         for name in ("weight", "support_loss", "support", "query_loss", "query", "query_correct"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
-    @property
-    def mean(self) -> NDArray[np.float64]:
-        """The mean change, shape (parameters,). What an update does not hold is no change."""
-        return np.asarray(self.changes / self.weight)
-
     def losses(self, outputs: int) -> tuple[float, float]:
         """Mean losses of the support and of the query samples.
 

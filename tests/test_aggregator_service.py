@@ -84,7 +84,7 @@ def oracle(answered: list[list[str]]) -> GlobalModel:
         for board in boards:
             message = update(board, round_)
             total.add(message, sparse.decode(message.changes, SPEC.tensors))
-        model.advance(total.mean, cosine_step(SPEC.rounds, round_))
+        model.advance(total.changes / total.weight, cosine_step(SPEC.rounds, round_))
     return model
 
 

@@ -127,7 +127,7 @@ class Aggregator:
         total = PartialSum(SPEC.global_count, weight=1)
         rng = np.random.default_rng(model.version)
         total.changes[:] = rng.integers(-500, 500, SPEC.global_count)
-        delta = after.advance(total.mean, 1.0)
+        delta = after.advance(total.changes / total.weight, 1.0)
         self.models.append(after)
         return delta
 

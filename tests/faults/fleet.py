@@ -101,7 +101,7 @@ class Script:
             for board in BOARDS:
                 message = self.update(board, round_)
                 total.add(message, sparse.decode(message.changes, self.spec.tensors))
-            self._model.advance(total.mean, cosine_step(self.spec.rounds, round_))
+            self._model.advance(total.changes / total.weight, cosine_step(self.spec.rounds, round_))
             self._versions.append(self._model.published.copy())
         return self._versions[version]
 

@@ -102,5 +102,5 @@ def oracle(plan: Plan) -> bytes:
     for update in load.updates(plan, BOARDS):
         total.add(update, sparse.decode(update.changes, SPEC.tensors))
     model = GlobalModel(SPEC)
-    model.advance(total.mean, cosine_step(SPEC.rounds, 0))
+    model.advance(total.changes / total.weight, cosine_step(SPEC.rounds, 0))
     return model.published.tobytes()
