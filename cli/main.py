@@ -6,11 +6,13 @@ import typer
 
 from aggregator.errors import AggregatorError
 from cli.demo import demo
+from cli.experiment import experiment
 from cli.fleet import fleet
 from cli.load import load
 from cli.model import model
 from cli.serve import serve
 from cli.simulate import simulate
+from experiments.errors import ExperimentError
 from localfleet.errors import LocalFleetError
 from protocol.errors import ProtocolError
 from simulation.errors import SimulationError
@@ -23,6 +25,7 @@ commands = typer.Typer(
 commands.command()(serve)
 commands.command()(demo)
 commands.command()(simulate)
+commands.command()(experiment)
 commands.command()(load)
 commands.add_typer(fleet, name="fleet")
 commands.add_typer(model, name="model")
@@ -32,6 +35,8 @@ def app() -> None:
     """Run the command. Errors of ours are one line on stderr and exit code 2, without traceback."""
     try:
         commands()
-    except (AggregatorError, LocalFleetError, ProtocolError, SimulationError) as error:
+    except (
+        *(AggregatorError, ExperimentError, LocalFleetError, ProtocolError, SimulationError),
+    ) as error:
         print(f"tinymetafed: {error}", file=sys.stderr)
         sys.exit(2)

@@ -26,6 +26,10 @@ LATEST: Final = 1600
 """Samples in that."""
 
 
+HOW: Final = {"omniglot": omniglot.HOW, "keywords": keywords.HOW, "log": log.HOW}
+"""How to give each data set, as messages say it."""
+
+
 class Split(Enum):
     """What of a data set is whose."""
 
@@ -66,7 +70,8 @@ def tasks_for(
         if skew is not None:
             raise DataError("sines have no classes that could be skewed")
         return sine_tasks(spec)
-    if path.suffix in {".csv", ".npy"}:
+    kind = network_of(path)
+    if kind == "log":
         _check_split(split, Split.IID, Split.BOARD)
         record = log.load(path, spec)
         learned, tested = record.split() if hold_out else (record, None)
@@ -74,15 +79,28 @@ def tasks_for(
             LogTasks.of(spec, learned, mixed=split is Split.IID, skew=skew),
             LogTasks.of(spec, tested) if tested else None,
         )
-    if next(path.glob("*/*.wav"), None) is not None:
+    if kind == "keywords":
         _refuse_unless(spec, (speech.FRAMES, speech.BANDS, 1), "cross_entropy", "keywords")
         _check_split(split, Split.IID, Split.SPEAKER)
         return speaker_tasks(spec, path, settled=split is Split.SPEAKER, skew=skew)
+    side = spec.layers[0].height
+    _refuse_unless(spec, (side, side, 1), "cross_entropy", "characters")
+    _check_split(split, Split.IID, Split.ALPHABET)
+    return character_tasks(spec, path, by_alphabet=split is Split.ALPHABET, skew=skew)
+
+
+def network_of(path: Path) -> str:
+    """Which data lie there: a key of :data:`HOW`, two of which are shipped specs' names.
+
+    Raises:
+        DataError: there is nothing.
+    """
+    if path.suffix in {".csv", ".npy"}:
+        return "log"
+    if next(path.glob("*/*.wav"), None) is not None:
+        return "keywords"
     if path.exists():
-        side = spec.layers[0].height
-        _refuse_unless(spec, (side, side, 1), "cross_entropy", "characters")
-        _check_split(split, Split.IID, Split.ALPHABET)
-        return character_tasks(spec, path, by_alphabet=split is Split.ALPHABET, skew=skew)
+        return "omniglot"
     raise DataError(
         f"{path}: there is no such file or folder. Omniglot: {omniglot.HOW}. Speech Commands: "
         f"{keywords.HOW}. A log of your own: {log.HOW}"

@@ -1,0 +1,1 @@
+"""The paper's experiments and its open questions, each by one command."""

@@ -1,0 +1,202 @@
+"""The runs of an experiment: on all cores, and each kept as soon as it is done.
+
+A job is a frozen dataclass that says all that decides its outcome, so a kept outcome is found again
+by what the job says. Who stops an experiment and starts it again loses the runs under way only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from datetime import UTC, datetime
+from hashlib import blake2b
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from experiments.errors import ExperimentError
+from localfleet.processes import PROJECT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from dataclasses import Field
+
+    from rich.console import Console
+
+Outcome = dict[str, Any]
+"""What a run came to, as JSON holds it."""
+
+
+class Job(Protocol):
+    """A dataclass of texts, numbers, paths and further such dataclasses."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
+class Study:
+    """Runs jobs and keeps what they came to.
+
+    Args:
+        folder: for what is kept.
+        processes: at work at a time.
+        console: where progress is shown.
+        fresh: whether to run again what was kept.
+    """
+
+    def __init__(
+        self, folder: Path, processes: int, console: Console, *, fresh: bool = False
+    ) -> None:
+        self.console = console
+        self.commit: Final = commit()
+        self.started: Final = datetime.now(UTC)
+        self.processor_seconds = 0.0
+        """That the runs took, those from before included."""
+        self._runs = folder / "runs"
+        self._runs.mkdir(parents=True, exist_ok=True)
+        if fresh:
+            for kept in self._runs.glob("*.json"):
+                kept.unlink()
+        self._processes = processes
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._pool is not None:
+            if kind is not None:
+                self._end_processes()
+            self._pool.shutdown(cancel_futures=True)
+
+    def run(self, work: Callable[[Any], Outcome], jobs: Sequence[Job], title: str) -> list[Outcome]:
+        """What each job comes to, in their order.
+
+        Args:
+            work: a function of a module, which another process can find.
+            jobs: no two are equal.
+            title: of the progress bar.
+
+        Raises:
+            ExperimentError: a process has died.
+        """
+        outcomes: dict[int, Outcome] = {}
+        for number, job in enumerate(jobs):
+            kept = self._read(self._file(work, job))
+            if kept is not None:
+                outcomes[number] = kept
+        if outcomes:
+            self.console.print(
+                f"{title}: {len(outcomes)} of {len(jobs)} runs were made before "
+                "(--fresh makes all anew)"
+            )
+        left = [number for number in range(len(jobs)) if number not in outcomes]
+        if left:
+            self._make(work, jobs, left, outcomes, title)
+        return [outcomes[number] for number in range(len(jobs))]
+
+    def _make(
+        self,
+        work: Callable[[Any], Outcome],
+        jobs: Sequence[Job],
+        left: Sequence[int],
+        outcomes: dict[int, Outcome],
+        title: str,
+    ) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        pool = self._processes_of_ours()
+        try:
+            with Progress(*columns, console=self.console) as bar:
+                task = bar.add_task(title, total=len(jobs), completed=len(outcomes))
+                futures = {pool.submit(_timed, work, jobs[number]): number for number in left}
+                for done in as_completed(futures):
+                    number = futures[done]
+                    outcome, seconds = done.result()
+                    self._keep(self._file(work, jobs[number]), jobs[number], outcome, seconds)
+                    self.processor_seconds += seconds
+                    outcomes[number] = outcome
+                    bar.update(task, completed=len(outcomes))
+        except BrokenProcessPool as error:
+            raise ExperimentError(
+                "a process of the experiment has died, perhaps for want of memory: the same "
+                "command goes on where it stopped; --processes 1 takes less"
+            ) from error
+
+    def _processes_of_ours(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # The pool has the cores.
+            context = get_context("spawn")  # A fork would take along locks of our threads.
+            self._pool = ProcessPoolExecutor(self._processes, context, _leave_interrupts)
+        return self._pool
+
+    def _end_processes(self) -> None:
+        """What they are at is lost, but nobody waits for it."""
+        if self._pool is not None:
+            for process in self._pool._processes.values():  # noqa: SLF001 - there is no other way
+                process.terminate()
+
+    def _file(self, work: Callable[[Any], Outcome], job: Job) -> Path:
+        said = json.dumps([work.__module__, work.__qualname__, asdict(job)], default=str)
+        return self._runs / f"{blake2b(said.encode(), digest_size=12).hexdigest()}.json"
+
+    def _read(self, file: Path) -> Outcome | None:
+        try:
+            kept = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError:  # Cut off: it is made again.
+            return None
+        self.processor_seconds += kept["seconds"]
+        outcome: Outcome = kept["outcome"]
+        return outcome
+
+    def _keep(self, file: Path, job: Job, outcome: Outcome, seconds: float) -> None:
+        kept = {
+            "job": asdict(job),
+            "commit": self.commit,
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(seconds, 2),
+            "outcome": outcome,
+        }
+        fresh = file.with_suffix(".new")
+        fresh.write_text(json.dumps(kept, default=str), encoding="utf-8")
+        fresh.replace(file)
+
+
+def commit() -> str:
+    """What is checked out, with a ``+`` where files differ from it; ``unknown`` outside of git."""
+    try:
+        head = _git("rev-parse", "--short=10", "HEAD")
+        return head + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*words: str) -> str:
+    command = ["git", "-C", str(PROJECT), *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _timed(work: Callable[[Any], Outcome], job: Job) -> tuple[Outcome, float]:
+    """In a process of the pool."""
+    start = time.process_time()
+    outcome = work(job)
+    # As it will be read again: a list where there was a tuple.
+    return json.loads(json.dumps(outcome)), time.process_time() - start
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C is for the process that waits for us."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
