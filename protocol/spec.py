@@ -127,6 +127,11 @@ class Spec(Part):
         return sum(self.tensors)
 
     @property
+    def has_local(self) -> bool:
+        """Whether any layer is local. A spec's is, but a simulation may play others."""
+        return any(layer.local for layer in self.layers)
+
+    @property
     def lineage(self) -> int:
         """32 bits that change with the fleet, its seed, its model and its life."""
         identity = self.model_dump_json(include={"fleet", "seed", "model"})

@@ -16,6 +16,7 @@ import numpy as np
 from protocol import feedback, fixed, sparse
 from simulation.conditions import POISON_STREAM, TASKS_STREAM, Poisoned
 from simulation.errors import SimulationError
+from simulation.passes import ONLINE, Passes
 from simulation.tasks import stacked
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Trainer:
         engine: the boards' arithmetic, or float64.
         poisoned: who sends something else than it has learned.
         seed: of samples and noise. Stochastic rounding is seeded as on a board.
+        passes: over the samples of each phase.
     """
 
     spec: Spec
@@ -89,6 +91,7 @@ class Trainer:
     engine: type[Engine | FloatEngine]
     poisoned: Poisoned
     seed: int
+    passes: Passes = ONLINE
 
     @cached_property
     def _plan(self) -> Plan:
@@ -112,14 +115,10 @@ class Trainer:
                 for board in order.boards
             ]
         )
+        support = spec.training.support
         losses = np.zeros((2, len(names)))
-        correct = np.zeros(len(names), np.int64)
-        for i in range(len(x)):
-            is_query = i >= spec.training.support
-            loss, told = engine.step(x[i], y[i], local=not is_query)
-            losses[int(is_query)] += loss
-            if is_query:
-                correct += told
+        losses[0], _ = self.passes.learn(engine, x[:support], y[:support], local=spec.has_local)
+        losses[1], correct = self.passes.learn(engine, x[support:], y[support:], local=False)
         blocks, residuals = self._encode(order, self._changes(engine, order))
         # In float64 a network may diverge, where a board's would saturate.
         sums = np.nan_to_num(np.rint(losses), nan=_LOSS_MOST).clip(0, _LOSS_MOST)

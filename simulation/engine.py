@@ -58,7 +58,7 @@ class Engine:
         for number in range(len(self.layers)):
             self._states[number] = [fixed.layer_seed(seed, number) for seed in seeds]
 
-    def load(self, parameters: NDArray[np.int16], *, local: bool) -> None:
+    def load(self, parameters: NDArray[np.integer | np.floating], *, local: bool) -> None:
         """Set the local or the global parameters of every board, from their flat form."""
         end = 0
         for layer, w in zip(self.layers, self.weights, strict=True):

@@ -16,6 +16,7 @@ from rounds.combine import rule_of
 from rounds.model import GlobalModel
 from rounds.optimizers import cosine_step
 from rounds.sums import PartialSum
+from simulation.passes import ONLINE, Passes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,14 +92,15 @@ def play(
         yield model
 
 
-def measure(  # noqa: PLR0913 - the last two have defaults
+def measure(  # noqa: PLR0913 - the last three have defaults
     spec: Spec,
-    published: NDArray[np.int16],
+    published: NDArray[np.integer | np.floating],
     tasks: Tasks,
     engine: Engine | FloatEngine,
     seed: int = 0,
     *,
     round_: int = 0,
+    passes: Passes = ONLINE,
 ) -> Measured:
     """Let each of the engine's boards reconstruct once, and ask it its query samples.
 
@@ -109,13 +111,13 @@ def measure(  # noqa: PLR0913 - the last two have defaults
         engine: of as many boards as there are tasks to measure.
         seed: of the draws; the same one gives the same tasks.
         round_: when it is, for tasks that change with time.
+        passes: over the support samples. Where no layer is local, all learn from them.
     """
     rng = np.random.default_rng(seed)
     x, y = tasks.draw(rng, engine.boards, round_)
     _begin(spec, engine, published, rng)
     support = spec.training.support
-    for i in range(support):
-        engine.step(x[i], y[i], local=True)
+    passes.learn(engine, x[:support], y[:support], local=spec.has_local)
     asked = range(support, len(x))
     outputs = np.array([engine.forward(x[i])[-1] for i in asked])
     return _judge(spec, outputs, y[support:])
@@ -137,7 +139,7 @@ def _judge(spec: Spec, outputs: NDArray[np.number], labels: Words) -> Measured:
 def _begin(
     spec: Spec,
     engine: Engine | FloatEngine,
-    published: NDArray[np.int16],
+    published: NDArray[np.integer | np.floating],
     rng: np.random.Generator,
 ) -> None:
     """Bring every board to the start of a round."""

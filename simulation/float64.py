@@ -2,7 +2,8 @@
 
 The same layers, order of steps and losses as :mod:`simulation.engine`, without rounding, saturation
 or clipping. What goes in and comes out has the same formats, so that one may stand for the other;
-what lies between are real numbers. A leading axis runs over boards.
+what lies between are real numbers. A leading axis runs over boards. Unlike a board, this engine
+also learns from mini-batches: rivals do.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class FloatEngine:
     def seed(self, seeds: Sequence[int]) -> None:
         """Nothing here is drawn."""
 
-    def load(self, parameters: NDArray[np.int16], *, local: bool) -> None:
+    def load(self, parameters: NDArray[np.integer | np.floating], *, local: bool) -> None:
         """Set the local or the global parameters of every board, from weight units."""
         end = 0
         for layer, w in zip(self.layers, self.weights, strict=True):
@@ -72,90 +73,104 @@ class FloatEngine:
 
     def forward(self, x: Words) -> list[Reals]:
         """Activations below each layer, then the last's; shape (boards, values)."""
-        return [values / VALUE for values in self._forward(x)]
+        values, _ = self._forward(x[:, None])
+        return [each[:, 0] / VALUE for each in values]
 
-    def _forward(self, x: Words) -> list[Reals]:
-        """The same as real numbers."""
+    def _forward(self, x: Words) -> tuple[list[Reals], list[Reals]]:
+        """The same for several samples a board, as real numbers, and what rows of weights meet.
+
+        Values have the shape (boards, samples, values); windows (boards, samples * pixels, taps,
+        channels).
+        """
         values: list[Reals] = [x.astype(np.float64) * VALUE]
+        seen = []
         for layer, w in zip(self.layers, self.weights, strict=True):
-            windows = _windows(
-                layer, values[-1].reshape(self.boards, layer.height, layer.width, -1)
-            )
+            windows = _windows(layer, values[-1])
             if layer.kind is Kind.POOL:
                 z = windows.mean(axis=2)
             elif layer.kind is Kind.DEPTHWISE:
                 z = np.einsum("bpko,bok->bpo", windows, w[:, :, :-1]) + w[:, None, :, -1]
             else:
-                flat = windows.reshape(self.boards, windows.shape[1], -1)
+                flat = windows.reshape(*windows.shape[:2], -1)
                 z = flat @ w[:, :, :-1].transpose(0, 2, 1) + w[:, None, :, -1]
-            values.append(
-                np.maximum(z, 0).reshape(self.boards, -1)
-                if layer.relu
-                else z.reshape(self.boards, -1)
-            )
-        return values
+            seen.append(windows)
+            z = z.reshape(*x.shape[:2], -1)
+            values.append(np.maximum(z, 0) if layer.relu else z)
+        return values, seen
 
     def step(self, x: Words, y: Words, *, local: bool) -> tuple[Reals, Words]:
-        """One online step on the local or the global layers: see :meth:`Engine.step`."""
-        values = self._forward(x)
-        z = values[-1]
-        if self.loss == "mse":
-            error = z - y * VALUE
-            loss, told = (error**2).sum(axis=1), np.zeros(self.boards, bool)
-        else:
-            classes = y
-            distance = z.max(axis=1, keepdims=True) - z
-            weight = np.exp(-distance)
-            total = weight.sum(axis=1, keepdims=True)
-            error = weight / total
-            loss = (np.log(total) + np.take_along_axis(distance, classes, axis=1))[:, 0]
-            told = z.argmax(axis=1) == classes[:, 0]
-            np.put_along_axis(error, classes, np.take_along_axis(error, classes, 1) - 1, axis=1)
+        """One step on the local or the global layers: see :meth:`Engine.step`.
+
+        A board's batch may be of several samples, shapes (boards, samples, inputs) and (boards,
+        samples, outputs or 1): then the step follows the mean gradient, and what is returned is the
+        sum of the losses and how many classes were told.
+        """
+        batch = x if x.ndim == 3 else x[:, None]
+        labels = y if y.ndim == 3 else y[:, None]
+        values, seen = self._forward(batch)
+        loss, error, told = self._judge(values[-1], labels)
+        error /= batch.shape[1]
         first = min(
             i for i, layer in enumerate(self.layers) if layer.local == local and layer.parameters
         )
         for i in range(len(self.layers) - 1, first - 1, -1):
             layer, w = self.layers[i], self.weights[i]
-            e = error.reshape(self.boards, layer.rows * layer.columns, layer.outputs)
+            e = error.reshape(self.boards, -1, layer.outputs)
             if i > first:
-                error = self._back(layer, w, e)
+                error = self._back(layer, w, e, batch.shape[1])
                 if self.layers[i - 1].relu:
                     error = np.where(values[i] > 0, error, 0)
             if layer.local == local and layer.parameters:
-                windows = _windows(
-                    layer, values[i].reshape(self.boards, layer.height, layer.width, -1)
-                )
                 if layer.kind is Kind.DEPTHWISE:
-                    change = np.einsum("bpo,bpko->bok", e, windows)
+                    change = np.einsum("bpo,bpko->bok", e, seen[i])
                 else:
-                    flat = windows.reshape(self.boards, windows.shape[1], -1)
-                    change = e.transpose(0, 2, 1) @ flat
+                    change = e.transpose(0, 2, 1) @ seen[i].reshape(*seen[i].shape[:2], -1)
                 w[:, :, :-1] -= self._rates[i] * change
                 w[:, :, -1] -= self._rates[i] * e.sum(axis=1)
-        return loss * 2**fixed.LOSS_BITS, told.astype(np.int64)
+        return loss.sum(axis=1) * 2**fixed.LOSS_BITS, told.sum(axis=1).astype(np.int64)
 
-    def _back(self, layer: LayerShape, w: Reals, e: Reals) -> Reals:
-        """The error of the values below a layer."""
-        grid = np.zeros((self.boards, layer.height, layer.width, layer.channels))
-        e = e.reshape(self.boards, layer.rows, layer.columns, layer.outputs)
+    def _judge(self, z: Reals, y: Words) -> tuple[Reals, Reals, NDArray[np.bool_]]:
+        """Losses, their derivatives, and whether the class leads; a sample each."""
+        if self.loss == "mse":
+            error = z - y * VALUE
+            return (error**2).sum(axis=2), error, np.zeros(z.shape[:2], bool)
+        distance = z.max(axis=2, keepdims=True) - z
+        weight = np.exp(-distance)
+        total = weight.sum(axis=2, keepdims=True)
+        error = weight / total
+        loss = (np.log(total) + np.take_along_axis(distance, y, axis=2))[:, :, 0]
+        np.put_along_axis(error, y, np.take_along_axis(error, y, axis=2) - 1, axis=2)
+        return loss, error, z.argmax(axis=2) == y[:, :, 0]
+
+    def _back(self, layer: LayerShape, w: Reals, e: Reals, samples: int) -> Reals:
+        """The error of the values below a layer; shape (boards, samples, values)."""
+        grid = np.zeros((self.boards * samples, layer.height, layer.width, layer.channels))
+        above = (self.boards * samples, layer.rows, layer.columns)
         for tap in range(layer.kernel**2):
             dy, dx = divmod(tap, layer.kernel)
             bottom = dy + layer.stride * (layer.rows - 1) + 1
             right = dx + layer.stride * (layer.columns - 1) + 1
             into = grid[:, dy : bottom : layer.stride, dx : right : layer.stride]
             if layer.kind is Kind.POOL:
-                into += e / layer.kernel**2
+                part = e / layer.kernel**2
             elif layer.kind is Kind.DEPTHWISE:
-                into += e * w[:, None, None, :, tap]
+                part = e * w[:, None, :, tap]
             else:
-                part = w[:, :, tap * layer.channels : (tap + 1) * layer.channels]
-                into += np.einsum("bijo,boc->bijc", e, part)
-        return grid.reshape(self.boards, -1)
+                part = e @ w[:, :, tap * layer.channels : (tap + 1) * layer.channels]
+            into += part.reshape(*above, layer.channels)
+        return grid.reshape(self.boards, samples, -1)
 
 
-def _windows(layer: LayerShape, grid: Reals) -> Reals:
-    """Every window; shape (boards, pixels, taps, channels)."""
-    view = np.lib.stride_tricks.sliding_window_view(grid, (layer.kernel, layer.kernel), axis=(1, 2))
-    view = view[:, :: layer.stride, :: layer.stride]
-    taps = np.moveaxis(view, 3, 5)  # boards, rows, columns, kernel, kernel, channels
-    return taps.reshape(len(grid), layer.rows * layer.columns, layer.kernel**2, layer.channels)
+def _windows(layer: LayerShape, values: Reals) -> Reals:
+    """Every window of some samples; shape (boards, samples * pixels, taps, channels)."""
+    boards, samples, _ = values.shape
+    grid = values.reshape(boards * samples, layer.height, layer.width, layer.channels)
+    if layer.kernel > 1:
+        size = (layer.kernel, layer.kernel)
+        view = np.lib.stride_tricks.sliding_window_view(grid, size, axis=(1, 2))
+        view = view[:, :: layer.stride, :: layer.stride]
+        grid = np.moveaxis(view, 3, 5)  # samples, rows, columns, kernel, kernel, channels
+    else:
+        grid = grid[:, :: layer.stride, :: layer.stride]
+    pixels = layer.rows * layer.columns
+    return grid.reshape(boards, samples * pixels, layer.kernel**2, layer.channels)

@@ -1,0 +1,128 @@
+"""TinyMetaFed, and what is left of it when one of its four parts is taken out.
+
+Each is played by :class:`simulation.run.Run`: round core, codec and messages are those of the
+service, and boards compute as they do, but for batches, which boards do not know.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from experiments import cost
+from protocol.network import Model, Pool
+from protocol.rounds import Rounds
+from protocol.spec import Spec
+from simulation.boards import Crew, Trainer
+from simulation.conditions import Conditions, Poisoned
+from simulation.engine import Engine
+from simulation.float64 import FloatEngine
+from simulation.fleet import Measured, measure
+from simulation.passes import ONLINE, Passes
+from simulation.run import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from simulation.tasks import Tasks
+
+Part = Literal["reconstruction", "top-p", "annealing", "online"]
+BATCH: Final = 8
+"""Samples in a step of a board that stores them."""
+
+
+def without_local(spec: Spec) -> Spec:
+    """The same network with nothing local: all is shared, and all learns from all samples.
+
+    A spec file may not say this: boards have no such mode.
+    """
+    layers = tuple(
+        layer if isinstance(layer, Pool) else layer.model_copy(update={"local": False})
+        for layer in spec.model.layers
+    )
+    fields = {name: getattr(spec.model, name) for name in Model.model_fields} | {"layers": layers}
+    return _rebuilt(spec, model=Model.model_construct(**fields))
+
+
+def _rebuilt(spec: Spec, **changes: object) -> Spec:
+    """A spec that is not checked; a copy would keep what was derived from the original."""
+    fields = {name: getattr(spec, name) for name in Spec.model_fields}
+    return Spec.model_construct(**fields | changes)
+
+
+def with_rates(spec: Spec, rate_local: float, rate_global: float) -> Spec:
+    """The same with other rates on boards."""
+    rates = {"rate_local": rate_local, "rate_global": rate_global}
+    return _rebuilt(spec, training=spec.training.model_copy(update=rates))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A spec and what a spec cannot say."""
+
+    spec: Spec
+    passes: Passes = ONLINE
+
+
+def recipe(spec: Spec, settings: Mapping[str, float], without: Part | None = None) -> Recipe:
+    """TinyMetaFed with these settings.
+
+    Args:
+        spec: what is not among the settings.
+        settings: ``rate_local``, ``rate_global``, ``step_max``, and of batches ``epochs``.
+        without: the part that is taken out.
+    """
+    spec = with_rates(spec, settings.get("rate_local", 0.1), settings["rate_global"])
+    rounds = spec.rounds.model_dump() | {"step_max": settings["step_max"]}
+    passes = ONLINE
+    match without:
+        case "reconstruction":
+            spec = without_local(spec)
+        case "top-p":
+            training = spec.training.model_copy(update={"percent": 100.0})
+            spec = _rebuilt(spec, training=training)
+            rounds["percent_down"] = 100.0
+        case "annealing":
+            rounds["step_min"] = rounds["step_max"]
+        case "online":
+            passes = Passes(BATCH, int(settings["epochs"]))
+    return Recipe(_rebuilt(spec, rounds=Rounds.model_validate(rounds)), passes)
+
+
+class Fleet:
+    """A fleet that learns by a recipe; as many boards as a round asks.
+
+    Args:
+        made: the recipe.
+        learned: what its boards learn from.
+        seed: of all that is random.
+        real: whether to compute in float64 instead, which is quicker; batches always do.
+    """
+
+    def __init__(self, made: Recipe, learned: Tasks, seed: int, *, real: bool = False) -> None:
+        spec = made.spec
+        self._spec, self._passes = spec, made.passes
+        self._engine: type[Engine | FloatEngine] = (
+            FloatEngine if real or made.passes.batch > 1 else Engine
+        )
+        names = [f"board-{number}" for number in range(spec.rounds.cohort)]
+        trainer = Trainer(
+            *(spec, names, learned, self._engine, Poisoned(), seed), passes=made.passes
+        )
+        self._run = Run(spec, names, Crew(trainer), Conditions(), seed)
+        self._per_round = len(names) * cost.round_operations(spec, made.passes)
+        self.bytes_up = self.bytes_down = self.operations = 0
+
+    def play(self) -> Iterator[int]:
+        """Play the rounds; each is told when it is over, by how many there were."""
+        for record in self._run.rounds():
+            self.bytes_up += record.bytes_up
+            self.bytes_down += record.bytes_down
+            self.operations += self._per_round
+            yield record.round + 1
+
+    def measure(self, tasks: Tasks, count: int, seed: int) -> Measured:
+        """What boards make of the model with so many tasks."""
+        engine = self._engine(self._spec, count)
+        published = self._run.model.published
+        return measure(self._spec, published, tasks, engine, seed, passes=self._passes)
