@@ -63,7 +63,7 @@ SINE: Final = Comparison(
 OMNIGLOT: Final = Comparison(
     "omniglot",
     "Characters: 5 ways, 5 shots and 1",
-    Effort(600, 10, 120, 200, tested=1000, asked=200),
+    Effort(500, 10, 120, 200, tested=1000, asked=200),
     Effort(40, 2, 20, 100, tested=200, asked=100, points=4),
     one_shot=True,
 )
