@@ -166,8 +166,8 @@ def protocol(
         other = again[0].scenario.spec
         shots = (
             f" `/{again[0].name.rpartition('/')[2]}` are the same methods once more with "
-            f"{other.rounds.count:,} rounds and {other.training.support} support samples; their settings "
-            "were searched anew"
+            f"{other.rounds.count:,} rounds and {other.training.support} support samples; their "
+            "settings were searched anew"
             + (", in trials of as many rounds." if other.rounds.count > effort.rounds else ".")
         )
     return f"""The network and the tasks are those of `specs/{comparison.network}.toml`: \
