@@ -12,6 +12,7 @@ from cli.load import load
 from cli.model import model
 from cli.serve import serve
 from cli.simulate import simulate
+from cli.tune import tune
 from experiments.errors import ExperimentError
 from localfleet.errors import LocalFleetError
 from protocol.errors import ProtocolError
@@ -26,6 +27,7 @@ commands.command()(serve)
 commands.command()(demo)
 commands.command()(simulate)
 commands.command()(experiment)
+commands.command()(tune)
 commands.command()(load)
 commands.add_typer(fleet, name="fleet")
 commands.add_typer(model, name="model")
