@@ -5,9 +5,10 @@ import json
 import os
 import shlex
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import typer
 from rich.console import Console
@@ -81,10 +82,7 @@ def tune(  # noqa: PLR0913 - one argument a flag
     """
     given = Spec.from_file(spec)
     text = spec.read_text(encoding="utf-8")
-    if not out.resolve().parent.is_dir():
-        raise ExperimentError(f"--out {out}: there is no folder {out.parent}; make it first")
-    if out.resolve() == spec.resolve():
-        raise ExperimentError(f"--out {out}: is the given spec; name another file")
+    _check(out, spec)
     space = Space(given, [name.strip() for name in fix.split(",") if name.strip()])
     budget = Budget(bytes_ or bytes_most(given), 60 * minutes, trials)
     fleet, workers = boards or given.rounds.asking, processes or os.cpu_count() or 1
@@ -93,57 +91,90 @@ def tune(  # noqa: PLR0913 - one argument a flag
         f"{', '.join(space.searched)} are searched; a board takes {space.samples} samples a round "
         f"and at most {budget.bytes:,} bytes in {given.rounds.count:,} rounds."
     )
-    columns = (TextColumn("{task.completed} runs"), BarColumn(), TextColumn("{task.fields[best]}"))
-    with Progress(*columns, TimeElapsedColumn(), console=console) as bar:
-        task = bar.add_task("", total=trials, best="")
-        lowest = float("inf")
-
-        def told(tried: Tried) -> None:
-            nonlocal lowest
-            if tried.is_finished:
-                lowest = min(lowest, tried.scores[-1].loss)
-            bar.update(task, advance=1, best=f"best loss {lowest:.4f}")
-            if as_json:
-                typer.echo(json.dumps(_row(tried)))
-
+    with _Shown(console, trials, as_json=as_json) as shown:
         found = search(
             *(space, data, budget),
-            boards=fleet, seed=seed, processes=workers, told=told,
+            boards=fleet,
+            seed=seed,
+            processes=workers,
+            told=shown.told,
         )
     _write_trials(out.with_suffix(".trials.csv"), found)
     best = found.best
     if best is None:
         raise ExperimentError("no run was over in time: give more --minutes, or fewer rounds")
-    evidence = _evidence(space, budget, found)
-    keeps, facts = values_of(best.spec) == values_of(given), dict[str, Any]()
-    if not found.was_interrupted and not keeps:
+    facts: dict[str, Estimate] = {}
+    if not found.was_interrupted and values_of(best.spec) != values_of(given):
         console.print(f"comparing both specs on held-out tasks, {seeds} fresh runs each")
         try:
             facts = _compare(given, best.spec, space, data, fleet, seed, seeds, workers)
         except KeyboardInterrupt:
             found.was_interrupted = True
-    if facts:
-        fits = bytes_most(given) <= budget.bytes
-        keeps = fits and facts["gain"].mean <= facts["gain"].ci95
-        evidence += _told(facts, keeps=keeps, fits=fits)
-    elif found.was_interrupted:
-        evidence.append("Stopped early: what was found was not compared on held-out tasks.")
-    else:
-        evidence.append("Nothing did better than the given spec, which is kept.")
-    values = values_of(given if keeps else best.spec)
+    verdict, chosen = _decide(
+        given, best.spec, facts, budget, was_interrupted=found.was_interrupted
+    )
+    evidence = _evidence(space, budget, found) + verdict
+    values = values_of(chosen)
     header = "".join(f"# {line}\n" for line in evidence)
     out.write_text(f"{header}\n{rewritten(text, values)}", encoding="utf-8")
     if as_json:
-        shown = {name: vars(fact) for name, fact in facts.items()}
-        summary = {"kept_given": keeps, "values": values, "mattered": found.mattered} | shown
-        typer.echo(json.dumps({"summary": summary}))
+        kept = values == values_of(given)
+        summary = {"kept_given": kept, "values": values, "mattered": found.mattered}
+        estimates = {name: asdict(fact) for name, fact in facts.items()}
+        typer.echo(json.dumps({"summary": summary | estimates}))
     else:
-        screen = Console()
-        screen.print(_table(found))
-        screen.print("\n".join(evidence[2:]), highlight=False)
-    console.print(f"{out}")
+        Console().print(_table(found))
+        typer.echo("\n".join(evidence[2:]))
+    console.print(str(out))
     if found.was_interrupted:
         raise typer.Exit(130)
+
+
+class _Shown:
+    """A bar of the runs and the best loss; with JSON, a line a run, too."""
+
+    def __init__(self, console: Console, trials: int, *, as_json: bool) -> None:
+        facts = TextColumn("{task.fields[best]}")
+        columns = (TextColumn("{task.completed} runs"), BarColumn(), facts, TimeElapsedColumn())
+        self._bar = Progress(*columns, console=console)
+        self._task = self._bar.add_task("", total=trials, best="")
+        self._lowest = float("inf")
+        self._as_json = as_json
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def told(self, tried: Tried) -> None:
+        """A run has ended."""
+        if tried.is_finished:
+            self._lowest = min(self._lowest, tried.scores[-1].loss)
+        self._bar.update(self._task, advance=1, best=f"best loss {self._lowest:.4f}")
+        if self._as_json:
+            typer.echo(json.dumps(_row(tried)))
+
+
+def _check(out: Path, spec: Path) -> None:
+    if not out.resolve().parent.is_dir():
+        raise ExperimentError(f"--out {out}: there is no folder {out.parent}; make it first")
+    if out.resolve() == spec.resolve():
+        raise ExperimentError(f"--out {out}: is the given spec; name another file")
+
+
+def _decide(
+    given: Spec, best: Spec, facts: dict[str, Estimate], budget: Budget, *, was_interrupted: bool
+) -> tuple[list[str], Spec]:
+    """What is said of both specs, and which one is written."""
+    if facts:
+        fits = bytes_most(given) <= budget.bytes
+        keeps = fits and facts["gain"].mean <= facts["gain"].ci95
+        return _told(facts, keeps=keeps, fits=fits), given if keeps else best
+    if was_interrupted:
+        return ["Stopped early: what was found was not compared on held-out tasks."], best
+    return ["Nothing did better than the given spec, which is kept."], given
 
 
 def _compare(  # noqa: PLR0913, PLR0917 - all of them make a run
@@ -200,9 +231,11 @@ def _evidence(space: Space, budget: Budget, found: Found) -> list[str]:
     lines = [
         f"Written by `{shlex.join(['tinymetafed', *words])}` on {datetime.now(UTC):%Y-%m-%d}.",
         f"Searched: {', '.join(space.searched)}.",
-        f"{len(runs)} runs, {sum(tried.is_finished for tried in runs)} of them to the end; "
-        f"{len(found.tried) - len(runs)} settings skipped unrun. "
-        f"At most {budget.bytes:,} bytes a board.",
+        (
+            f"{len(runs)} runs, {sum(tried.is_finished for tried in runs)} of them to the end; "
+            f"{len(found.tried) - len(runs)} settings skipped unrun. "
+            f"At most {budget.bytes:,} bytes a board."
+        ),
     ]
     if found.mattered:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in found.mattered.items())

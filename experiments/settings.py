@@ -70,7 +70,7 @@ class Space:
 
     @property
     def asked(self) -> int:
-        """Query samples of a task by which settings are judged: there are so many in every trial."""
+        """Query samples of a task by which settings are judged, in every trial."""
         return max(1, min(self.samples // _LEAST_HALF, self.given.training.query))
 
     def partitions(self) -> list[str]:
@@ -143,16 +143,13 @@ def applied(spec: Spec, values: Values) -> Spec:
     return Spec.model_validate(tables)
 
 
-def fits(spec: Spec, bytes_: int) -> bool:
-    """Whether a board surely takes no more bytes in the whole run."""
-    return bytes_most(spec) <= bytes_
-
-
 def bytes_most(spec: Spec) -> int:
     """The most bytes, up and down, of a board that takes part in each round of a whole run.
 
-    Whole MQTT packets, by the counters of the simulation, with every block as large as it can be.
+    Whole MQTT packets, by the counters of the simulation, with every block as large as it can be,
+    and whatever the rates: as integers they are a byte or two shorter or longer.
     """
+    spec = applied(spec, {"rate_local": 0.5, "rate_global": 0.5})
     asked = spec.rounds.asking
     names = [f"board-{i:0{len(str(asked - 1))}}" for i in range(asked)]
     traffic = Traffic(spec, names)
@@ -164,9 +161,20 @@ def bytes_most(spec: Spec) -> int:
     u32, down = 2**32 - 1, top_count(spec.global_count, spec.rounds.percent_down)
     traffic.announce(Round(u32, u32, u32, asked, u32, b"", 0, 0, 0).pack())
     block = bytes(block_size(spec.plan.top, spec.tensors, spec.plan.value_bits))
-    training = spec.training
-    sizes = (training.support, training.query, *[u32] * 7)
-    traffic.update(0, Update(u32, u32, names[0], u32, *sizes, block).pack())
+    update = Update(
+        *(u32, u32, names[0], u32),
+        support=2047,
+        query=2047,
+        support_loss=u32,
+        query_loss=u32,
+        query_correct=u32,
+        bytes_up=u32,
+        bytes_down=u32,
+        milliseconds=u32,
+        heap_free=u32,
+        changes=block,
+    )
+    traffic.update(0, update.pack())
     for name in names:  # At worst each is told of in a receipt of its own.
         traffic.receipts(u32, [name])
     delta = Delta(u32, u32, u32, bytes(block_size(down, spec.tensors, 8)))

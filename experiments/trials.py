@@ -1,4 +1,4 @@
-"""Runs that a search judges, in processes of their own: they tell how they do, and may be stopped."""
+"""Runs that a search judges, in processes of their own: each tells how it does, may be stopped."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from multiprocessing.connection import Connection
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from simulation.tasks import Tasks
 
@@ -108,14 +110,14 @@ def _divided(tasks: Tasks) -> tuple[Tasks, Tasks]:
             return tasks, tasks
 
 
-def _chosen(count: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _chosen(count: int) -> NDArray[np.bool_]:
     """A fifth of them, always the same."""
     chosen = np.zeros(count, np.bool_)
     chosen[np.random.default_rng(2).permutation(count)[: max(1, round(count * _SHARE))]] = True
     return chosen
 
 
-def _said(tasks: SpeakerTasks, clips: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> SpeakerTasks:
+def _said(tasks: SpeakerTasks, clips: NDArray[np.bool_]) -> SpeakerTasks:
     """What some speakers said; they are numbered anew."""
     _, speaker = np.unique(tasks.speaker[clips], return_inverse=True)
     features, keyword = tasks.features[:, clips], tasks.keyword[clips]

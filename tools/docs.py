@@ -24,6 +24,7 @@ from pydantic.fields import FieldInfo
 
 from aggregator.metrics import Metrics
 from cli.simulate import simulate
+from cli.tune import tune
 from protocol import fixed, messages, sparse
 from protocol.network import Conv, Dense, Depthwise, Inputs, Model, Pool
 from protocol.rounds import Canary, Rounds
@@ -320,11 +321,11 @@ def _explained_block(block: bytes, tensors: Sequence[int]) -> list[tuple[bytes, 
     return [row for row in rows if row[0]]
 
 
-def simulate_flags() -> str:
-    """The flags of `tinymetafed simulate`."""
-    hints = get_type_hints(simulate, include_extras=True)
-    parameters = inspect.signature(simulate).parameters
-    words = {bool: "", int: "integer", float: "number", Path: "path"}
+def flags_of(command: Callable[..., None]) -> str:
+    """The flags of a command."""
+    hints = get_type_hints(command, include_extras=True)
+    parameters = inspect.signature(command).parameters
+    words = {bool: "", int: "integer", float: "number", Path: "path", str: "names"}
     rows = []
     for name, hint in hints.items():
         if name == "return":
@@ -334,7 +335,7 @@ def simulate_flags() -> str:
         value = words.get(kind) if kind in words else ", ".join(f"`{one.value}`" for one in kind)
         default = parameters[name].default
         shown = option.show_default if isinstance(option.show_default, str) else ""
-        if not shown and kind is not bool and default not in {None, inspect.Parameter.empty}:
+        if not shown and kind is not bool and default not in {None, "", inspect.Parameter.empty}:
             shown = f"{default.value if isinstance(default, Enum) else default}"
         # In Annotated, what is given first is the flag's name.
         flag = option.default if isinstance(option.default, str) else f"--{name.replace('_', '-')}"
@@ -360,7 +361,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "topics": topics,
     "messages": all_messages,
     "update": example_update,
-    "simulate": simulate_flags,
+    "simulate": lambda: flags_of(simulate),
+    "tune": lambda: flags_of(tune),
 }
 
 
