@@ -12,10 +12,12 @@ from cli.load import load
 from cli.model import model
 from cli.serve import serve
 from cli.simulate import simulate
+from cli.tune import tune
 from experiments.errors import ExperimentError
 from localfleet.errors import LocalFleetError
 from protocol.errors import ProtocolError
 from simulation.errors import SimulationError
+from tuning.errors import TuningError
 
 commands = typer.Typer(
     help="Federated meta-learning for microcontrollers.",
@@ -26,6 +28,7 @@ commands.command()(serve)
 commands.command()(demo)
 commands.command()(simulate)
 commands.command()(experiment)
+commands.command()(tune)
 commands.command()(load)
 commands.add_typer(fleet, name="fleet")
 commands.add_typer(model, name="model")
@@ -36,7 +39,8 @@ def app() -> None:
     try:
         commands()
     except (
-        *(AggregatorError, ExperimentError, LocalFleetError, ProtocolError, SimulationError),
+        *(AggregatorError, ExperimentError, LocalFleetError, ProtocolError),
+        *(SimulationError, TuningError),
     ) as error:
         print(f"tinymetafed: {error}", file=sys.stderr)
         sys.exit(2)

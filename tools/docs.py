@@ -26,6 +26,7 @@ from typer.models import ArgumentInfo
 from aggregator.metrics import Metrics
 from cli.experiment import experiment
 from cli.simulate import simulate
+from cli.tune import tune
 from experiments.catalogue import EXPERIMENTS
 from experiments.methods import METHODS
 from protocol import fixed, messages, sparse
@@ -328,7 +329,14 @@ def flags_of(command: Callable[..., None]) -> str:
     """The flags of one of our commands."""
     hints = get_type_hints(command, include_extras=True)
     parameters = inspect.signature(command).parameters
-    words = {bool: "", int: "integer", float: "number", Path: "path", list[Path]: "path"}
+    words = {
+        bool: "",
+        int: "integer",
+        float: "number",
+        Path: "path",
+        list[Path]: "path",
+        str: "names",
+    }
     rows = []
     for name, hint in hints.items():
         if name == "return":
@@ -341,7 +349,7 @@ def flags_of(command: Callable[..., None]) -> str:
         value = words.get(kind) if kind in words else ", ".join(f"`{one.value}`" for one in kind)
         default = parameters[name].default
         shown = option.show_default if isinstance(option.show_default, str) else ""
-        if not shown and kind is not bool and default not in {None, inspect.Parameter.empty}:
+        if not shown and kind is not bool and default not in {None, "", inspect.Parameter.empty}:
             shown = f"{default.value if isinstance(default, Enum) else default}"
         # In Annotated, what is given first is the flag's name.
         flag = option.default if isinstance(option.default, str) else f"--{name.replace('_', '-')}"
@@ -389,6 +397,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "experiment": lambda: flags_of(experiment),
     "experiments": experiments,
     "methods": methods,
+    "tune": lambda: flags_of(tune),
 }
 
 

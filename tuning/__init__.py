@@ -1,0 +1,1 @@
+"""The search for the settings of a spec that learn best within a budget."""

@@ -1,0 +1,182 @@
+"""What `tinymetafed tune` may change in a spec, and what a setting costs before it is tried."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from protocol.messages import Delta, Round, Update
+from protocol.sparse import block_size, top_count
+from protocol.spec import Spec
+from rounds.model import GlobalModel
+from simulation.traffic import Traffic
+from tuning.errors import TuningError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from optuna.trial import Trial
+
+Values = dict[str, float | int | str]
+"""A setting of each name; ``local`` names the local layers by number, such as ``2,3``."""
+
+RANGES: Final = {
+    "percent": ("training", 1.0, 100.0),
+    "percent_down": ("rounds", 1.0, 100.0),
+    "rate_local": ("training", 0.001, 0.5),
+    "rate_global": ("training", 0.001, 0.5),
+    "step_max": ("rounds", 0.3, 10.0),
+}
+"""The table and the limits of what is searched by its logarithm."""
+NAMES: Final = (*RANGES, "support", "query", "local")
+_LEAST_HALF: Final = 5
+"""Neither support nor query gets less than this part of a round's samples."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is searched around a spec.
+
+    Args:
+        given: where the search starts; its values are within every range.
+        fixed: names of what stays as it is.
+
+    Raises:
+        TuningError: a name is unknown, or nothing is left to search.
+    """
+
+    given: Spec
+    fixed: Collection[str] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.fixed:
+            if name not in NAMES:
+                raise TuningError(f"--fix {name}: there are {', '.join(NAMES)}")
+        if not self.searched:
+            raise TuningError("--fix leaves nothing to search: take a name away")
+
+    @property
+    def searched(self) -> list[str]:
+        """Names of what is searched. Support and query are one: what one gets the other loses."""
+        free = [name for name in (*RANGES, "support", "local") if name not in self.fixed]
+        if "query" in self.fixed or self.samples < 2 * _LEAST_HALF:
+            free = [name for name in free if name != "support"]
+        return [name for name in free if name != "local" or len(self.partitions()) > 1]
+
+    @property
+    def samples(self) -> int:
+        """A board's in a round, support and query, in every trial."""
+        return self.given.training.support + self.given.training.query
+
+    @property
+    def asked(self) -> int:
+        """Query samples of a task by which settings are judged, in every trial."""
+        return max(1, min(self.samples // _LEAST_HALF, self.given.training.query))
+
+    def partitions(self) -> list[str]:
+        """The last layers are local, one or more but not all; or the given ones."""
+        weighted = [i for i, layer in enumerate(self.given.layers) if layer.parameters]
+        tails = [",".join(map(str, weighted[at:])) for at in range(1, len(weighted))]
+        return list(dict.fromkeys([values_of(self.given)["local"], *tails]))  # type: ignore[list-item] # it is text
+
+    def start(self) -> Values:
+        """The given spec as a trial."""
+        values = values_of(self.given)
+        return {name: values[name] for name in self.searched}
+
+    def draw(self, trial: Trial) -> Spec:
+        """The next setting to try.
+
+        Raises:
+            ValidationError: it breaks a rule of a spec: it does not fit a board, perhaps.
+        """
+        now, values = values_of(self.given), Values()
+        for name in self.searched:
+            if name == "local":
+                values[name] = trial.suggest_categorical(name, self.partitions())
+            elif name == "support":
+                least, own = self.samples // _LEAST_HALF, self.given.training.support
+                limits = min(least, own), max(self.samples - least, own)
+                values[name] = trial.suggest_int(name, *limits)
+            else:
+                _, low, high = RANGES[name]
+                own = float(now[name])  # type: ignore[assignment] # a number either way
+                drawn = trial.suggest_float(name, min(low, own), max(high, own), log=True)
+                # Two digits are what a person would write; what was given stays as it is.
+                values[name] = drawn if drawn == own else float(f"{drawn:.2g}")
+        if "support" in values:
+            values["query"] = self.samples - int(values["support"])
+        return applied(self.given, values)
+
+
+def values_of(spec: Spec) -> Values:
+    """A spec's settings by name."""
+    training, rounds = spec.training, spec.rounds
+    local = [str(i) for i, layer in enumerate(spec.layers) if layer.parameters and layer.local]
+    return {
+        **{
+            name: getattr({"training": training, "rounds": rounds}[table], name)
+            for name, (table, _, _) in RANGES.items()
+        },
+        "support": training.support,
+        "query": training.query,
+        "local": ",".join(local),
+    }
+
+
+def applied(spec: Spec, values: Values) -> Spec:
+    """The spec with other settings.
+
+    Raises:
+        ValidationError: they break a rule of a spec.
+    """
+    tables = spec.model_dump()
+    for name, value in values.items():
+        if name == "local":
+            chosen = str(value).split(",")
+            for number, layer in enumerate(tables["model"]["layers"]):
+                if "local" in layer:
+                    layer["local"] = str(number) in chosen
+        else:
+            table = RANGES[name][0] if name in RANGES else "training"
+            tables[table][name] = value
+    return Spec.model_validate(tables)
+
+
+def bytes_most(spec: Spec) -> int:
+    """The most bytes, up and down, of a board that takes part in each round of a whole run.
+
+    Whole MQTT packets, by the counters of the simulation, with every block as large as it can be,
+    and whatever the rates: as integers they are a byte or two shorter or longer.
+    """
+    spec = applied(spec, {"rate_local": 0.5, "rate_global": 0.5})
+    asked = spec.rounds.asking
+    names = [f"board-{i:0{len(str(asked - 1))}}" for i in range(asked)]
+    traffic = Traffic(spec, names)
+    for board in range(asked):
+        traffic.connect(board)
+    chunks = traffic.sizes(GlobalModel(spec).chunks())
+    traffic.fetch(0, chunks)
+    before = int(traffic.up[0] + traffic.down[0])
+    u32, down = 2**32 - 1, top_count(spec.global_count, spec.rounds.percent_down)
+    traffic.announce(Round(u32, u32, u32, asked, u32, b"", 0, 0, 0).pack())
+    block = bytes(block_size(spec.plan.top, spec.tensors, spec.plan.value_bits))
+    update = Update(
+        *(u32, u32, names[0], u32),
+        support=2047,
+        query=2047,
+        support_loss=u32,
+        query_loss=u32,
+        query_correct=u32,
+        bytes_up=u32,
+        bytes_down=u32,
+        milliseconds=u32,
+        heap_free=u32,
+        changes=block,
+    )
+    traffic.update(0, update.pack())
+    for name in names:  # At worst each is told of in a receipt of its own.
+        traffic.receipts(u32, [name])
+    delta = Delta(u32, u32, u32, bytes(block_size(down, spec.tensors, 8)))
+    traffic.model(delta.pack())
+    return before + spec.rounds.count * (int(traffic.up[0] + traffic.down[0]) - before)

@@ -1,0 +1,222 @@
+"""Runs that a search judges, in processes of their own: each tells how it does, may be stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Final, Self
+
+import numpy as np
+
+from protocol.spec import Spec
+from simulation.boards import Crew, Trainer
+from simulation.conditions import Conditions, Poison, Poisoned
+from simulation.engine import Engine
+from simulation.errors import SimulationError
+from simulation.fleet import measure
+from simulation.held_out import tasks_for
+from simulation.run import Run
+from simulation.tasks import CharacterTasks, LogTasks, SineTasks, SpeakerTasks
+from tuning.errors import TuningError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from multiprocessing.connection import Connection
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from simulation.tasks import Tasks
+
+RUNGS: Final = (0.1, 0.25, 0.5, 1.0)
+"""Shares of its rounds after which a run is asked."""
+TASKS: Final = 100
+"""Tasks in an exam."""
+_SHARE: Final = 0.2
+_VALIDATED, _TESTED = 1_000_003, 2_000_003
+"""Seeds of the draws of an exam's tasks."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run."""
+
+    spec: Spec
+    boards: int
+    seed: int
+    asked: int
+    """Query samples of an exam's task."""
+    final: bool = False
+    """Whether the held-out test tasks are asked, at the end only; else those to choose by."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a run does."""
+
+    round: int
+    loss: float
+    """Mean over the exam's tasks."""
+    accuracy: float
+    bytes: float
+    """Up and down since the run began, a board."""
+    seconds: float
+    """Virtual."""
+    over: bool
+
+
+@dataclass(frozen=True)
+class Pools:
+    """Where tasks are drawn from: to learn from, to choose settings by, and for the test.
+
+    No character, speaker or logged board is in two of them. No sine is drawn twice.
+    """
+
+    learned: Tasks
+    validated: Tasks
+    tested: Tasks
+
+    @classmethod
+    def of(cls, spec: Spec, path: Path | None) -> Pools:
+        """What is to be learned from is divided once more.
+
+        Raises:
+            DataError: see :func:`simulation.held_out.tasks_for`.
+        """
+        all_learned, tested = tasks_for(spec, path)
+        if tested is None:
+            raise TuningError("nothing is held out")
+        learned, validated = _divided(all_learned)
+        return cls(learned, validated, tested)
+
+
+def _divided(tasks: Tasks) -> tuple[Tasks, Tasks]:
+    match tasks:
+        case CharacterTasks():
+            chosen = _chosen(len(tasks.drawings))
+            return (
+                replace(tasks, drawings=tasks.drawings[~chosen]),
+                replace(tasks, drawings=tasks.drawings[chosen], turned=False),
+            )
+        case SpeakerTasks():
+            chosen = _chosen(int(tasks.speaker.max()) + 1)[tasks.speaker]
+            return _said(tasks, ~chosen), _said(replace(tasks, features=tasks.features[:1]), chosen)
+        case LogTasks():
+            learned, validated = tasks.log.split(seed=2)
+            return replace(tasks, log=learned), replace(tasks, log=validated)
+        case _:
+            return tasks, tasks
+
+
+def _chosen(count: int) -> NDArray[np.bool_]:
+    """A fifth of them, always the same."""
+    chosen = np.zeros(count, np.bool_)
+    chosen[np.random.default_rng(2).permutation(count)[: max(1, round(count * _SHARE))]] = True
+    return chosen
+
+
+def _said(tasks: SpeakerTasks, clips: NDArray[np.bool_]) -> SpeakerTasks:
+    """What some speakers said; they are numbered anew."""
+    _, speaker = np.unique(tasks.speaker[clips], return_inverse=True)
+    features, keyword = tasks.features[:, clips], tasks.keyword[clips]
+    return replace(tasks, features=features, keyword=keyword, speaker=speaker)
+
+
+def _sized(tasks: Tasks, support: int, query: int) -> Tasks:
+    match tasks:
+        case SineTasks():
+            return replace(tasks, count=support + query)
+        case CharacterTasks() | SpeakerTasks() | LogTasks():
+            return replace(tasks, support=support, query=query)
+        case _:
+            raise TuningError(f"{type(tasks).__name__} cannot be resized")
+
+
+def played(job: Job, pools: Pools) -> Iterator[Score]:
+    """A run, told of at each rung; a final one at its end."""
+    spec, training, count = job.spec, job.spec.training, job.spec.rounds.count
+    names = [f"board-{i:0{len(str(job.boards - 1))}}" for i in range(job.boards)]
+    learned = _sized(pools.learned, training.support, training.query)
+    exam = _sized(pools.tested if job.final else pools.validated, training.support, job.asked)
+    trainer = Trainer(spec, names, learned, Engine, Poisoned(0, Poison.FLIP), job.seed)
+    rungs = {count} if job.final else {max(1, round(count * share)) for share in RUNGS}
+    with Crew(trainer) as crew:
+        run, bytes_ = Run(spec, names, crew, Conditions(), job.seed), 0
+        for number, record in enumerate(run.rounds(), 1):
+            bytes_ += record.bytes_up + record.bytes_down
+            if number not in rungs:
+                continue
+            seed = (_TESTED if job.final else _VALIDATED) + job.seed
+            measured = measure(spec, run.model.published, exam, Engine(spec, TASKS), seed)
+            loss, accuracy = float(measured.loss.mean()), float(measured.accuracy.mean())
+            per_board = bytes_ / job.boards
+            yield Score(number, loss, accuracy, per_board, record.seconds, number == count)
+
+
+class Worker:
+    """A process that plays one run at a time.
+
+    Args:
+        spec: tells with the path which data are learned from.
+        data: where they lie; None for sines.
+    """
+
+    def __init__(self, spec: Spec, data: Path | None) -> None:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # Each process has a core.
+        context = get_context("spawn")  # A fork would take along locks of our threads.
+        self.pipe, other = context.Pipe()
+        self._process = context.Process(target=_work, args=(other, spec, data), daemon=True)
+        self._process.start()
+        other.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.join()
+
+    def begin(self, job: Job) -> None:
+        """Play a run."""
+        self.pipe.send(job)
+
+    def score(self) -> Score:
+        """The run's next one; if it is not over, ``answer`` is awaited.
+
+        Raises:
+            SimulationError: the data are not what they should be.
+            TuningError: the process has died.
+        """
+        try:
+            said = self.pipe.recv()
+        except EOFError as error:
+            raise TuningError(
+                "a process of the search has died, perhaps for want of memory: --processes 1 "
+                "takes less"
+            ) from error
+        if isinstance(said, Exception):
+            raise said
+        score: Score = said
+        return score
+
+    def answer(self, *, go_on: bool) -> None:
+        """Whether a run that is not over goes on."""
+        self.pipe.send(go_on)
+
+
+def _work(pipe: Connection, spec: Spec, data: Path | None) -> None:
+    """In the process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits for us.
+    try:
+        pools = Pools.of(spec, data)
+        while True:
+            for score in played(pipe.recv(), pools):
+                pipe.send(score)
+                if not score.over and not pipe.recv():
+                    break
+    except (SimulationError, TuningError) as error:
+        pipe.send(error)
+    except EOFError:
+        pass  # Whoever asked is gone.
