@@ -119,7 +119,8 @@ class Search:
         return None
 
     def _skip(self, trial: Trial, spec: Spec, reason: str) -> None:
-        self._study.tell(trial, state=TrialState.PRUNED)  # The sampler avoids its like.
+        # As pruned it would count as good to the sampler while no run is finished.
+        self._study.tell(trial, state=TrialState.FAIL)
         self.tried.append(Tried(trial.number, spec, skipped=reason))
 
     def heard(self, trial: Trial, tried: Tried, score: Score) -> bool:
