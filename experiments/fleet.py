@@ -24,6 +24,7 @@ from simulation.run import Run
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from simulation.boards import Selection
     from simulation.tasks import Tasks
 
 Part = Literal["reconstruction", "top-p", "annealing", "online"]
@@ -62,6 +63,8 @@ class Recipe:
 
     spec: Spec
     passes: Passes = ONLINE
+    sends: Selection | None = None
+    """What boards send, if not their largest changes."""
 
 
 def recipe(spec: Spec, settings: Mapping[str, float], without: Part | None = None) -> Recipe:
@@ -107,7 +110,9 @@ class Fleet:
         )
         names = [f"board-{number}" for number in range(spec.rounds.cohort)]
         trainer = Trainer(
-            *(spec, names, learned, self._engine, Poisoned(), seed), passes=made.passes
+            *(spec, names, learned, self._engine, Poisoned(), seed),
+            passes=made.passes,
+            sends=made.sends,
         )
         self._run = Run(spec, names, Crew(trainer), Conditions(), seed)
         self._per_round = len(names) * cost.round_operations(spec, made.passes)
