@@ -156,7 +156,8 @@ Thin lines are single seeds, thick ones their means.
 - A run is the whole plan of its spec: all rounds, cohort, support and query samples. A seed gives
   both engines the same tasks in the same order; start, codec, aggregation and the server's steps
   are the same code. Only the boards' arithmetic differs, and fixed point draws its stochastic
-  rounding besides. Float64 neither rounds, saturates nor clips.
+  rounding besides. Float64 neither rounds nor saturates; both
+  clip errors where the spec says.
 - Held-out tasks are of characters and speakers that no board has learned from: a fifth of each data
   set, chosen by a hash of the name. Sines are drawn anew.
 - At the end {tested} held-out tasks are asked, the same for every model: each board starts from the

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
+
+from experiments import compare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,4 +40,18 @@ class Experiment:
     """Data with which there is more to do."""
 
 
-EXPERIMENTS: Final[dict[str, Experiment]] = {}
+EXPERIMENTS: Final[dict[str, Experiment]] = {
+    "sine": Experiment(
+        "TinyMetaFed and its rivals learn sines", partial(compare.make, compare.SINE)
+    ),
+    "omniglot": Experiment(
+        "... learn to tell characters apart, from five drawings of each and from one",
+        partial(compare.make, compare.OMNIGLOT),
+        needs=("omniglot",),
+    ),
+    "keywords": Experiment(
+        "... learn keywords of speakers never met",
+        partial(compare.make, compare.KEYWORDS),
+        needs=("keywords",),
+    ),
+}

@@ -53,9 +53,9 @@ def round_operations(spec: Spec, passes: Passes) -> int:
     )
 
 
-def dense_bytes(topic: str, values: int) -> int:
-    """A message of so many float32, acknowledged: both MQTT packets together."""
-    return publish(topic, FLOAT * values) + ACK
+def message_bytes(topic: str, payload: int) -> int:
+    """A message with its acknowledgement: both MQTT packets together."""
+    return publish(topic, payload) + ACK
 
 
 def rival_memory(spec: Spec, passes: Passes) -> int:

@@ -16,8 +16,8 @@ from protocol.spec import Spec
 from simulation.boards import Crew, Trainer
 from simulation.conditions import Conditions, Poisoned
 from simulation.engine import Engine
-from simulation.float64 import FloatEngine
 from simulation.fleet import Measured, measure
+from simulation.float64 import FloatEngine
 from simulation.passes import ONLINE, Passes
 from simulation.run import Run
 
@@ -42,10 +42,10 @@ def without_local(spec: Spec) -> Spec:
         for layer in spec.model.layers
     )
     fields = {name: getattr(spec.model, name) for name in Model.model_fields} | {"layers": layers}
-    return _rebuilt(spec, model=Model.model_construct(**fields))
+    return rebuilt(spec, model=Model.model_construct(**fields))
 
 
-def _rebuilt(spec: Spec, **changes: object) -> Spec:
+def rebuilt(spec: Spec, **changes: object) -> Spec:
     """A spec that is not checked; a copy would keep what was derived from the original."""
     fields = {name: getattr(spec, name) for name in Spec.model_fields}
     return Spec.model_construct(**fields | changes)
@@ -54,7 +54,7 @@ def _rebuilt(spec: Spec, **changes: object) -> Spec:
 def with_rates(spec: Spec, rate_local: float, rate_global: float) -> Spec:
     """The same with other rates on boards."""
     rates = {"rate_local": rate_local, "rate_global": rate_global}
-    return _rebuilt(spec, training=spec.training.model_copy(update=rates))
+    return rebuilt(spec, training=spec.training.model_copy(update=rates))
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,13 @@ def recipe(spec: Spec, settings: Mapping[str, float], without: Part | None = Non
             spec = without_local(spec)
         case "top-p":
             training = spec.training.model_copy(update={"percent": 100.0})
-            spec = _rebuilt(spec, training=training)
+            spec = rebuilt(spec, training=training)
             rounds["percent_down"] = 100.0
         case "annealing":
             rounds["step_min"] = rounds["step_max"]
         case "online":
             passes = Passes(BATCH, int(settings["epochs"]))
-    return Recipe(_rebuilt(spec, rounds=Rounds.model_validate(rounds)), passes)
+    return Recipe(rebuilt(spec, rounds=Rounds.model_validate(rounds)), passes)
 
 
 class Fleet:

@@ -106,7 +106,8 @@ def uniform_weights(seed: int, limits: Sequence[int]) -> NDArray[np.int16]:
     Every board draws its local ones so.
     """
     high = (lcg(seed, len(limits)) >> np.uint32(16)).astype(np.int64)
-    drawn: NDArray[np.int16] = ((high - 2**15) * np.asarray(limits) >> 15).astype(np.int16)
+    wide = np.asarray(limits, np.int64)
+    drawn: NDArray[np.int16] = ((high - 2**15) * wide >> 15).astype(np.int16)
     return drawn
 
 

@@ -1,7 +1,7 @@
 """The board's networks in float64: what fixed point is held against.
 
-The same layers, order of steps and losses as :mod:`simulation.engine`, without rounding, saturation
-or clipping. What goes in and comes out has the same formats, so that one may stand for the other;
+The same layers, order of steps and losses as :mod:`simulation.engine`, without rounding or
+saturation; errors are clipped where the spec says. What goes in and comes out has the same formats, so that one may stand for the other;
 what lies between are real numbers. A leading axis runs over boards. Unlike a board, this engine
 also learns from mini-batches: rivals do.
 """
@@ -44,6 +44,7 @@ class FloatEngine:
         self.weights: list[Reals] = [
             np.zeros((boards, layer.outputs, layer.row_size)) for layer in spec.layers
         ]
+        self._clip = spec.training.clip
         self._rates = [
             spec.training.rate_local if layer.local else spec.training.rate_global
             for layer in spec.layers
@@ -109,7 +110,7 @@ class FloatEngine:
         labels = y if y.ndim == 3 else y[:, None]
         values, seen = self._forward(batch)
         loss, error, told = self._judge(values[-1], labels)
-        error /= batch.shape[1]
+        error = np.clip(error, -self._clip, self._clip) / batch.shape[1]
         first = min(
             i for i, layer in enumerate(self.layers) if layer.local == local and layer.parameters
         )
@@ -158,7 +159,8 @@ class FloatEngine:
             else:
                 part = e @ w[:, :, tap * layer.channels : (tap + 1) * layer.channels]
             into += part.reshape(*above, layer.channels)
-        return grid.reshape(self.boards, samples, -1)
+        limit = self._clip / samples
+        return np.clip(grid, -limit, limit).reshape(self.boards, samples, -1)
 
 
 def _windows(layer: LayerShape, values: Reals) -> Reals:

@@ -24,6 +24,8 @@ VERSIONS: Final = 5
 """In which a clip is heard, each up to a tenth of a second earlier or later than the first."""
 LATEST: Final = 1600
 """Samples in that."""
+CHOOSING: Final = 2
+"""Seed of the split by which settings are chosen."""
 
 
 HOW: Final = {"omniglot": omniglot.HOW, "keywords": keywords.HOW, "log": log.HOW}
@@ -130,16 +132,27 @@ def _check_split(split: Split | None, *possible: Split) -> None:
         raise DataError(f"these data cannot be split by {split.value}; take {names}")
 
 
-def sine_tasks(spec: Spec) -> tuple[Tasks, Tasks]:
+def sine_tasks(spec: Spec) -> tuple[SineTasks, SineTasks]:
     """Tasks to learn from, and held-out ones: no sine is drawn twice."""
     return SineTasks.of(spec), SineTasks.of(spec)
 
 
 def character_tasks(
-    spec: Spec, path: Path, *, by_alphabet: bool = False, skew: Skew | None = None
-) -> tuple[Tasks, Tasks]:
-    """Tasks to learn from, and held-out ones, which are neither split nor skewed."""
+    spec: Spec,
+    path: Path,
+    *,
+    by_alphabet: bool = False,
+    skew: Skew | None = None,
+    choosing: bool = False,
+) -> tuple[CharacterTasks, CharacterTasks]:
+    """Tasks to learn from, and held-out ones, which are neither split nor skewed.
+
+    ``choosing``, the held-out ones are not those of the test, which nobody sees, but are taken from
+    what else there is to learn from: settings are chosen by them.
+    """
     learned, tested = omniglot.load(path).split()
+    if choosing:
+        learned, tested = learned.split(seed=CHOOSING)
     return (
         CharacterTasks.of(spec, learned, turned=True, by_alphabet=by_alphabet, skew=skew),
         CharacterTasks.of(spec, tested, turned=False),
@@ -147,10 +160,17 @@ def character_tasks(
 
 
 def speaker_tasks(
-    spec: Spec, path: Path, *, settled: bool = False, skew: Skew | None = None
-) -> tuple[Tasks, Tasks]:
-    """Tasks to learn from, and held-out ones, which are neither split nor skewed."""
+    spec: Spec,
+    path: Path,
+    *,
+    settled: bool = False,
+    skew: Skew | None = None,
+    choosing: bool = False,
+) -> tuple[SpeakerTasks, SpeakerTasks]:
+    """Tasks to learn from, and held-out ones: see :func:`character_tasks`."""
     learned, tested = keywords.load(path).split()
+    if choosing:
+        learned, tested = learned.split(seed=CHOOSING)
     rng = np.random.default_rng(0)
     shifted = [_features(_moved(learned, rng) if n else learned) for n in range(VERSIONS)]
     features = np.stack(shifted)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -46,6 +46,17 @@ class Tasks(ABC):
         return stacked([self.samples(board, round_, rng) for board in range(boards)])
 
 
+class Pooled(Protocol):
+    """Tasks whose samples can be pooled: there is a label that means the same for all boards."""
+
+    @property
+    def pooled_outputs(self) -> int:
+        """Outputs of a network that learns this label."""
+
+    def pooled(self, rng: np.random.Generator, samples: int) -> tuple[Words, Words]:
+        """So many samples of anybody's; shapes (samples, inputs), (samples, values or 1)."""
+
+
 def stacked(samples: Sequence[tuple[Words, Words]]) -> tuple[Words, Words]:
     """Several boards' samples, which are equally many, as their engine takes them."""
     x, y = (np.stack(parts, axis=1) for parts in zip(*samples, strict=True))
@@ -77,6 +88,17 @@ class SineTasks(Tasks):
         amplitude = rng.uniform(0.1, 5, (boards, 1))
         phase = rng.uniform(0, 2 * np.pi, (boards, 1))
         return fixed.to_activation(x), fixed.to_activation(amplitude * np.sin(x + phase))
+
+    @property
+    def pooled_outputs(self) -> int:
+        """The value."""
+        return 1
+
+    def pooled(self, rng: np.random.Generator, samples: int) -> tuple[Words, Words]:
+        """Points of as many sines as there are tasks among so many samples."""
+        x, y = self.draw(rng, -(-samples // self.count))
+        order = rng.permutation(samples)
+        return x.reshape(-1, 1)[order], y.reshape(-1, 1)[order]
 
 
 @dataclass(frozen=True)
@@ -208,6 +230,17 @@ class CharacterTasks(Tasks):
         ]
         return np.array(x), y[:, None]
 
+    @property
+    def pooled_outputs(self) -> int:
+        """The characters."""
+        return len(self.drawings)
+
+    def pooled(self, rng: np.random.Generator, samples: int) -> tuple[Words, Words]:
+        """Drawings, and which character it is; none is turned."""
+        characters = rng.integers(len(self.drawings), size=samples)
+        drawings = self.drawings[characters, rng.integers(self.drawings.shape[1], size=samples)]
+        return drawings.reshape(samples, -1), characters[:, None]
+
 
 @dataclass(frozen=True)
 class SpeakerTasks(Tasks):
@@ -265,6 +298,17 @@ class SpeakerTasks(Tasks):
                 x.append(self.features[rng.integers(len(self.features)), clip])
                 y.append(way)
         return np.array(x), np.array(y)[:, None]
+
+    @property
+    def pooled_outputs(self) -> int:
+        """The keywords."""
+        return int(self.keyword.max()) + 1
+
+    def pooled(self, rng: np.random.Generator, samples: int) -> tuple[Words, Words]:
+        """Clips, and which keyword it is."""
+        clips = rng.integers(len(self.keyword), size=samples)
+        versions = rng.integers(len(self.features), size=samples)
+        return self.features[versions, clips], self.keyword[clips][:, None]
 
     def _home(self, rng: np.random.Generator) -> list[NDArray[np.int64]]:
         """The clips of each keyword in a home where each was said twice, in random order."""

@@ -1,0 +1,195 @@
+"""TinyMetaFed beside its rivals: the experiments `sine`, `omniglot` and `keywords`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from experiments import compared_page as page
+from experiments.methods import METHODS
+from experiments.report import Estimate, Report
+from experiments.scenario import Scenario
+from experiments.trials import Search, Trial, play, search
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from experiments.catalogue import Request
+    from experiments.methods import Settings
+    from experiments.report import Row
+    from experiments.study import Outcome, Study
+
+CORE: Final = tuple(name for name in METHODS if "/" not in name)
+"""Methods that are compared with one shot, too."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is done."""
+
+    rounds: int
+    trials: int
+    """Of the search for each method's settings."""
+    trial_rounds: int
+    trial_tested: int
+    """Held-out tasks that judge a trial."""
+    tested: int
+    """Held-out tasks that judge a run at its end."""
+    asked: int
+    """Those of them that are asked at the curve's points."""
+    points: int = 12
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One of the three experiments."""
+
+    network: str
+    title: str
+    full: Effort
+    quick: Effort
+    one_shot: bool = False
+    """Whether the task is made anew with one sample of each class."""
+
+
+SINE: Final = Comparison(
+    "sine",
+    "Sines from 32 samples",
+    Effort(1000, 12, 250, 200, tested=1000, asked=1000, points=24),
+    Effort(150, 3, 75, 100, tested=200, asked=200),
+)
+OMNIGLOT: Final = Comparison(
+    "omniglot",
+    "Characters: 5 ways, 5 shots and 1",
+    Effort(600, 10, 120, 200, tested=1000, asked=200),
+    Effort(40, 2, 20, 100, tested=200, asked=100, points=4),
+    one_shot=True,
+)
+KEYWORDS: Final = Comparison(
+    "keywords",
+    "Keywords of speakers never met",
+    Effort(500, 10, 150, 200, tested=1000, asked=200),
+    Effort(40, 2, 20, 100, tested=200, asked=100, points=4),
+)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What came of a method's runs."""
+
+    name: str
+    """As results.json has it."""
+    method: str
+    settings: Settings
+    trials: Sequence[tuple[Settings, float]]
+    runs: Sequence[Outcome]
+    """One a seed."""
+    scenario: Scenario
+
+    @property
+    def value(self) -> Estimate:
+        """Of the last models."""
+        return Estimate.of([run["value"] for run in self.runs])
+
+    def mean(self, what: str) -> float:
+        """Of a figure of the runs."""
+        return float(np.mean([run[what] for run in self.runs]))
+
+    def curve(self) -> list[tuple[int, float, float, float, Estimate]]:
+        """Rounds, bytes up, bytes down, operations, and the value after them."""
+        return [
+            (
+                points[0][0],
+                *(float(np.mean([point[at] for point in points])) for at in (1, 2, 3)),
+                Estimate.of([point[4] for point in points]),
+            )
+            for points in zip(*(run["curve"] for run in self.runs), strict=True)
+        ]
+
+
+def make(comparison: Comparison, request: Request, study: Study) -> Report:
+    """Search each method's settings, run each with every seed, and sum it up."""
+    effort = comparison.quick if request.quick else comparison.full
+    scenario = Scenario(comparison.network, effort.rounds, request.data.get(comparison.network))
+    plans = [(name, name, scenario) for name in METHODS]
+    if comparison.one_shot:
+        once = replace(scenario, shots=1)
+        plans += [(f"{name}/1-shot", name, once) for name in CORE]
+    searches = [
+        Search(
+            replace(where, rounds=effort.trial_rounds, choosing=True),
+            *(method, effort.trials, effort.trial_tested),
+        )
+        for _, method, where in plans
+    ]
+    found = study.run(search, searches, "settings")
+    trials = [
+        Trial(where, method, best["settings"], seed, effort.tested, effort.points, effort.asked)
+        for (_, method, where), best in zip(plans, found, strict=True)
+        for seed in range(request.seeds)
+    ]
+    outcomes = study.run(play, trials, "runs")
+    compared = [
+        Compared(
+            *(name, method, best["settings"], best["trials"]),
+            outcomes[at * request.seeds : (at + 1) * request.seeds],
+            where,
+        )
+        for at, ((name, method, where), best) in enumerate(zip(plans, found, strict=True))
+    ]
+    return Report(
+        comparison.title,
+        results={each.name: _result(each) for each in compared},
+        tables=_tables(compared),
+        plots=page.plots(compared),
+        summary=page.summary(compared),
+        findings=page.findings(compared),
+        protocol=page.protocol(comparison, effort, scenario, request.seeds, compared),
+    )
+
+
+def _result(compared: Compared) -> dict[str, Any]:
+    value = compared.value
+    return {
+        compared.scenario.metric: {"mean": value.mean, "ci95": value.ci95},
+        "bytes_up": round(compared.mean("bytes_up")),
+        "bytes_down": round(compared.mean("bytes_down")),
+        "operations": round(compared.mean("operations")),
+        "rounds": compared.runs[0]["rounds"],
+        "curve": [
+            [rounds, round(up + down), each.mean] for rounds, up, down, _, each in compared.curve()
+        ],
+    }
+
+
+def _tables(compared: Sequence[Compared]) -> dict[str, list[Row]]:
+    results: list[Row] = []
+    curves: list[Row] = []
+    runs: list[Row] = []
+    trials: list[Row] = []
+    for each in compared:
+        metric, value = each.scenario.metric, each.value
+        costs = {name: round(each.mean(name)) for name in page.COSTS}
+        results.append({"method": each.name, metric: value.mean, "ci95": value.ci95, **costs})
+        curves += [
+            {
+                "method": each.name,
+                "rounds": rounds,
+                "bytes_up": up,
+                "bytes_down": down,
+                "operations": operations,
+                metric: there.mean,
+                "ci95": there.ci95,
+            }
+            for rounds, up, down, operations, there in each.curve()
+        ]
+        runs += [
+            {"method": each.name, "seed": seed, metric: run["value"]}
+            for seed, run in enumerate(each.runs)
+        ]
+        trials += [
+            {"method": each.name, metric: judged, **settings} for settings, judged in each.trials
+        ]
+    return {"results": results, "curves": curves, "runs": runs, "trials": trials}

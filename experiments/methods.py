@@ -1,0 +1,245 @@
+"""The methods that are compared, each with what there is to choose about it.
+
+Names are those of results.json: a method, and behind a ``/`` one that differs from it in one thing.
+A range of settings reaches to both sides of what the method's authors or the shipped specs take,
+which is the first trial of every search.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
+
+from experiments import cost, rivals
+from experiments.fleet import BATCH, Fleet, recipe, with_rates
+from experiments.rivals import Alone, Habits, Rival
+from experiments.transfer import Pooling, Transfer
+from protocol import memory
+from simulation.passes import Passes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from experiments.fleet import Part
+    from experiments.scenario import Samples
+    from protocol.spec import Spec
+    from simulation.fleet import Measured
+    from simulation.tasks import Tasks
+
+Settings = dict[str, float]
+
+
+class Learner(Protocol):
+    """A fleet that learns by some method."""
+
+    bytes_up: int
+    """That all boards have sent so far."""
+    bytes_down: int
+    operations: int
+    """Multiply-accumulates of all boards so far."""
+
+    def play(self) -> Iterator[int]:
+        """Play the rounds; each is told when it is over, by how many there were."""
+
+    def measure(self, tasks: Tasks, count: int, seed: int) -> Measured:
+        """What boards make of the model with so many tasks."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """A setting's values, on a logarithmic scale."""
+
+    low: float
+    high: float
+    whole: bool = False
+    """Whether they are whole numbers."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One that is compared."""
+
+    about: str
+    ranges: Mapping[str, Range]
+    first: Callable[[Spec], Settings]
+    """The settings that are tried first."""
+    learner: Callable[[Spec, Settings, Samples, int, bool], Learner]
+    """Spec, settings, what to learn from, seed, and whether fixed point may be left for speed."""
+    arrays: Callable[[Spec, Settings], int] | None
+    """Bytes of a board's arrays; None where no board trains."""
+
+
+RATE: Final = Range(0.002, 0.3)
+STEP: Final = Range(0.2, 5.0)
+EPOCHS: Final = Range(1, 8, whole=True)
+
+
+def _fleet(without: Part | None, about: str) -> Method:
+    ranges = {"rate_local": RATE, "rate_global": RATE, "step_max": STEP}
+    if without == "reconstruction":
+        del ranges["rate_local"]
+    if without == "online":
+        ranges["epochs"] = EPOCHS
+
+    def first(spec: Spec) -> Settings:
+        training = spec.training
+        known = {
+            "rate_local": training.rate_local,
+            "rate_global": training.rate_global,
+            "step_max": spec.rounds.step_max / (2 if without == "annealing" else 1),
+            "epochs": 2.0,
+        }
+        return {name: known[name] for name in ranges}
+
+    def learner(
+        spec: Spec,
+        settings: Settings,
+        tasks: Samples,
+        seed: int,
+        real: bool,  # noqa: FBT001
+    ) -> Learner:
+        return Fleet(recipe(spec, settings, without), tasks, seed, real=real)
+
+    def arrays(spec: Spec, settings: Settings) -> int:
+        made = recipe(spec, settings, without)
+        if made.passes.batch > 1:
+            return cost.rival_memory(made.spec, made.passes)
+        needed = memory.needed(made.spec.layers, made.spec.plan)
+        return sum(needed.values()) - needed["client"] - needed["objects"]
+
+    return Method(about, ranges, first, learner, arrays)
+
+
+def _rival(
+    about: str,
+    ranges: Mapping[str, Range],
+    start: Settings,
+    habits: Callable[[Spec, Settings], Habits],
+    kind: type[Rival] = Rival,
+) -> Method:
+    def learner(
+        spec: Spec,
+        settings: Settings,
+        tasks: Samples,
+        seed: int,
+        real: bool,  # noqa: FBT001
+    ) -> Learner:
+        del real  # It always is.
+        return kind(habits(spec, settings), tasks, seed)
+
+    def arrays(spec: Spec, settings: Settings) -> int:
+        made = habits(spec, settings)
+        return cost.rival_memory(made.spec, made.passes)
+
+    return Method(about, ranges, lambda _: start, learner, arrays)
+
+
+def _reptile(spec: Spec, settings: Settings, *, online: bool, serial: bool) -> Habits:
+    passes = Passes() if online else Passes(BATCH, int(settings["epochs"]))
+    return Habits(
+        rivals.whole(spec, settings["rate"]),
+        passes,
+        settings["step"],
+        falls=True,
+        serial=serial,
+    )
+
+
+def _fedavg(spec: Spec, settings: Settings) -> Habits:
+    return Habits(rivals.whole(spec, settings["rate"]), Passes(BATCH, int(settings["epochs"])))
+
+
+def _fedsgd(spec: Spec, settings: Settings) -> Habits:
+    """One step a round, on all samples at once."""
+    samples = spec.training.support + spec.training.query
+    return Habits(rivals.whole(spec, settings["rate"]), Passes(samples), settings["step"])
+
+
+def _fedrecon(spec: Spec, settings: Settings) -> Habits:
+    spec = with_rates(spec, settings["rate_local"], settings["rate_global"])
+    return Habits(spec, Passes(BATCH, int(settings["epochs"])), settings["step"])
+
+
+def _scratch(spec: Spec, settings: Settings) -> Habits:
+    return Habits(rivals.whole(spec, settings["rate"]), Passes(1, int(settings["epochs"])))
+
+
+def _transfer(
+    spec: Spec,
+    settings: Settings,
+    tasks: Samples,
+    seed: int,
+    real: bool,  # noqa: FBT001
+) -> Learner:
+    del real  # It always is.
+    passes = Passes(BATCH, int(settings["epochs"]))
+    pooling = Pooling(settings["rate"], settings["rate_board"], passes)
+    return Transfer(spec, pooling, tasks, seed)
+
+
+_ONE = {"rate": RATE, "step": Range(0.1, 2.0)}
+_REPTILE_START = {"rate": 0.02, "step": 1.0}
+
+METHODS: Final[dict[str, Method]] = {
+    "tinymetafed": _fleet(None, "all four parts, in the board's own arithmetic"),
+    "tinymetafed/no-reconstruction": _fleet(
+        "reconstruction", "no layer is local: all are shared, and all adapt"
+    ),
+    "tinymetafed/no-top-p": _fleet("top-p", "all changes are sent, up and down"),
+    "tinymetafed/no-annealing": _fleet("annealing", "the server's step stays the same"),
+    "tinymetafed/no-online": _fleet(
+        "online", "samples are stored and learned in batches, several times (float64)"
+    ),
+    "tinyreptile": _rival(
+        "one board after the other, online",
+        _ONE,
+        _REPTILE_START,
+        partial(_reptile, online=True, serial=True),
+    ),
+    "tinyreptile/cohort": _rival(
+        "the same, but for the mean of a cohort",
+        _ONE,
+        _REPTILE_START,
+        partial(_reptile, online=True, serial=False),
+    ),
+    "reptile": _rival(
+        "batches, several times; the mean of a cohort",
+        _ONE | {"epochs": EPOCHS},
+        _REPTILE_START | {"epochs": 2.0},
+        partial(_reptile, online=False, serial=False),
+    ),
+    "fedavg": _rival(
+        "batches, several times; the mean is the next model",
+        {"rate": RATE, "epochs": EPOCHS},
+        {"rate": 0.02, "epochs": 2.0},
+        _fedavg,
+    ),
+    "fedavg/fedsgd": _rival(
+        "one gradient a board; the step follows the mean",
+        {"rate": RATE, "step": STEP},
+        {"rate": 0.05, "step": 1.0},
+        _fedsgd,
+    ),
+    "fedrecon": _rival(
+        "local layers are rebuilt in batches, global ones sent whole",
+        {"rate_local": RATE, "rate_global": RATE, "step": STEP, "epochs": EPOCHS},
+        {"rate_local": 0.1, "rate_global": 0.05, "step": 1.0, "epochs": 2.0},
+        _fedrecon,
+    ),
+    "transfer": Method(
+        "all samples are sent to one place, which learns; boards fine-tune",
+        {"rate": RATE, "rate_board": RATE, "epochs": EPOCHS},
+        lambda _: {"rate": 0.05, "rate_board": 0.02, "epochs": 2.0},
+        _transfer,
+        None,
+    ),
+    "scratch": _rival(
+        "each board on its own, from the seeded start, one sample at a time, several times",
+        {"rate": RATE, "epochs": EPOCHS},
+        {"rate": 0.02, "epochs": 2.0},
+        _scratch,
+        Alone,
+    ),
+}
+"""In the order of tables."""
