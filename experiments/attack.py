@@ -26,7 +26,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from experiments.fleet import Fleet, Recipe
-from experiments.settings import Setting, spec_of, tasks_of
+from experiments.settings import Setting, spec_of
 from protocol import sparse
 from simulation.engine import Engine
 from simulation.float64 import UNIT, FloatEngine
@@ -35,14 +35,13 @@ from simulation.tasks import CharacterTasks, SineTasks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from experiments.scenario import Scenario
     from experiments.study import Outcome
     from protocol.fixed import Words
     from protocol.spec import Spec
-    from simulation.tasks import Tasks
 
     Reals = NDArray[np.float64]
 
@@ -56,14 +55,11 @@ AT_ONCE: Final = 50
 class Attack:
     """A job: one observer of one fleet, at every P and width of values."""
 
-    network: str
-    data: Path | None
+    scenario: Scenario
     local: tuple[int, ...] | None
     """Places of the local layers, as in :class:`Setting`."""
     rounds: int
-    """After which the attacked boards learn."""
-    of: int
-    """Rounds of the whole run."""
+    """Of the scenario's, after which the attacked boards learn."""
     boards: int
     """Attacked."""
     own: int
@@ -84,15 +80,12 @@ def attack(job: Attack) -> Outcome:
     ``... told``, by an observer who is told the reconstructed local layers: how much of its
     ignorance is owed to their absence.
     """
-    setting = Setting(
-        job.network, job.data, job.of, 1, 1, local=job.local, step=job.step, seed=job.seed
-    )
+    setting = Setting(job.scenario, 1, 1, local=job.local, step=job.step, seed=job.seed)
     spec = spec_of(setting)
-    learned, _ = tasks_of(job.network, job.data)
+    learned, _ = job.scenario.tasks()
     fleet = Fleet(Recipe(spec), learned, job.seed)
-    playing = fleet.play()
-    for _ in range(job.rounds):
-        next(playing)
+    for _ in zip(range(job.rounds), fleet.play(), strict=False):
+        pass
     published = fleet.published
     rng = np.random.default_rng((job.seed, job.rounds))
     if isinstance(learned, SineTasks):
@@ -132,7 +125,11 @@ def _sent(spec: Spec, changes: Words, percent: float, bits: int) -> Reals:
 
 
 def _find_sines(
-    job: Attack, spec: Spec, published: NDArray[np.int16], tasks: SineTasks, rng: np.random.Generator
+    job: Attack,
+    spec: Spec,
+    published: NDArray[np.int16],
+    tasks: SineTasks,
+    rng: np.random.Generator,
 ) -> Outcome:
     x, y, truth = _sines(tasks, job.boards, rng)
     changes, _ = _learn(spec, published, x, y, rng)
@@ -151,9 +148,7 @@ def _find_sines(
     return outcome
 
 
-def _sines(
-    tasks: SineTasks, boards: int, rng: np.random.Generator
-) -> tuple[Words, Words, Reals]:
+def _sines(tasks: SineTasks, boards: int, rng: np.random.Generator) -> tuple[Words, Words, Reals]:
     """Boards' samples, and the sine of each by its parts of sin x and cos x; shape (boards, 2).
 
     The parts are fitted to the samples, which tell them but for rounding.
@@ -254,7 +249,8 @@ def _cosines(seen: Reals, gradients: Reals) -> Reals:
     dots = -np.einsum("bn,kbln->kbl", seen, gradients)
     lengths = np.einsum("bn,kbln->kbl", (seen != 0).astype(np.float64), gradients**2)
     cosines: Reals = (dots / np.sqrt(np.maximum(lengths, 1e-30))).max(axis=2)
-    return cosines / np.sqrt(np.maximum((seen**2).sum(axis=1), 1e-30))
+    cosines /= np.sqrt(np.maximum((seen**2).sum(axis=1), 1e-30))
+    return cosines
 
 
 def auc(members: Sequence[float] | Reals, others: Sequence[float] | Reals) -> float:

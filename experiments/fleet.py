@@ -24,6 +24,9 @@ from simulation.run import Run
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from simulation.boards import Selection
     from simulation.tasks import Tasks
 
@@ -126,8 +129,12 @@ class Fleet:
             self.operations += self._per_round
             yield record.round + 1
 
+    @property
+    def published(self) -> NDArray[np.int16]:
+        """The version that boards have."""
+        return self._run.model.published
+
     def measure(self, tasks: Tasks, count: int, seed: int) -> Measured:
         """What boards make of the model with so many tasks."""
         engine = self._engine(self._spec, count)
-        published = self._run.model.published
-        return measure(self._spec, published, tasks, engine, seed, passes=self._passes)
+        return measure(self._spec, self.published, tasks, engine, seed, passes=self._passes)

@@ -34,7 +34,7 @@ class Random:
 
 
 class Threshold:
-    """Changes of at least a threshold that all boards share, so that P % of all are sent on average.
+    """Changes of at least a threshold that all boards share: on average P % of all are sent.
 
     Who has learned much sends more. The threshold starts where the first round's boards together
     send P %; then it follows from how many entries came, which an aggregator knows.
@@ -52,7 +52,7 @@ class Threshold:
             self._least = max(1.0, float(np.quantile(sizes, 1 - self._share)))
         chosen: NDArray[np.bool_] = sizes >= self._least
         # Where nothing came, as if one entry had; below a weight unit there is nothing to send.
-        came = max(1, np.count_nonzero(chosen)) / chosen.size
+        came = max(1, int(np.count_nonzero(chosen))) / chosen.size
         self._least = max(1.0, self._least * (came / self._share) ** _GAIN)
         return chosen
 

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from experiments.fleet import Fleet, Recipe, with_rates, without_local
+from experiments.fleet import Fleet, Recipe, rebuilt, with_rates, without_local
 from experiments.report import Estimate
 from experiments.selections import Rival, rival
-from localfleet.processes import PROJECT
 from protocol.network import Pool
 from protocol.spec import Spec
-from simulation.held_out import tasks_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
+    from experiments.scenario import Scenario
     from experiments.study import Outcome, Study
-    from simulation.tasks import Tasks
+
+    Results = Mapping[str, dict[str, Any]]
+    """By setting, in the form of results.json."""
 
 TUNING_SEED: Final = 1_000
 """No run that counts has it."""
 TUNING_TASKS: Final = 200
+HELD_OUT_SEED: Final = 10_000
+"""Seed 0's held-out tasks, and so on."""
 CURVE_TASKS: Final = {"sine": 200, "omniglot": 60, "keywords": 60}
 """Held-out tasks asked on the way: fewer than at the end."""
 
@@ -34,10 +35,7 @@ CURVE_TASKS: Final = {"sine": 200, "omniglot": 60, "keywords": 60}
 class Setting:
     """All that decides a run."""
 
-    network: str
-    """A shipped spec, by name."""
-    data: Path | None
-    rounds: int
+    scenario: Scenario
     tasks: int
     """Held-out tasks that the model is asked in the end."""
     points: int
@@ -56,18 +54,6 @@ class Setting:
     step: float = 1.0
     """... and of the server's step."""
     seed: int = 0
-    is_tuning: bool = False
-    """In float64 and asked about training tasks: to choose what the runs that count are given."""
-
-
-def read(network: str) -> Spec:
-    """A shipped spec."""
-    return Spec.from_file(PROJECT / "specs" / f"{network}.toml")
-
-
-def metric(spec: Spec) -> str:
-    """What tells how good a model is."""
-    return "loss" if spec.model.loss == "mse" else "accuracy"
 
 
 def partitioned(spec: Spec, local: Sequence[int]) -> Spec:
@@ -88,7 +74,7 @@ def partitioned(spec: Spec, local: Sequence[int]) -> Spec:
 
 def spec_of(setting: Setting) -> Spec:
     """The spec of a setting."""
-    spec = read(setting.network)
+    spec = setting.scenario.spec
     if setting.local is not None:
         spec = partitioned(spec, setting.local)
     training, rounds = spec.training, spec.rounds
@@ -100,24 +86,14 @@ def spec_of(setting: Setting) -> Spec:
         "error_feedback": setting.feedback,
     }
     plan = {
-        "count": setting.rounds,
         "step_max": rounds.step_max * setting.step,
         "percent_down": setting.percent_down or rounds.percent_down,
     }
-    return spec.model_copy(
-        update={
-            "training": spec.training.model_copy(update=changes),
-            "rounds": rounds.model_copy(update=plan),
-        }
+    return rebuilt(
+        spec,
+        training=spec.training.model_copy(update=changes),
+        rounds=rounds.model_copy(update=plan),
     )
-
-
-@cache
-def tasks_of(network: str, data: Path | None) -> tuple[Tasks, Tasks]:
-    """To learn from, and held out; a process reads its data once."""
-    learned, held_out = tasks_for(read(network), data)
-    assert held_out is not None  # noqa: S101 - it was asked for
-    return learned, held_out
 
 
 def play(setting: Setting) -> Outcome:
@@ -126,21 +102,22 @@ def play(setting: Setting) -> Outcome:
     sends = None
     if setting.rival is not None:
         sends = rival(setting.rival, spec.training.percent, setting.seed)
-    learned, held_out = tasks_of(setting.network, setting.data)
-    asked = learned if setting.is_tuning else held_out
-    fleet = Fleet(Recipe(spec, sends=sends), learned, setting.seed, real=setting.is_tuning)
-    what, seed = metric(spec), TUNING_SEED + setting.seed
-    few = min(setting.tasks, CURVE_TASKS[setting.network])
+    scenario = setting.scenario
+    learned, held_out = scenario.tasks()
+    # Choices are made in float64, which is quicker.
+    fleet = Fleet(Recipe(spec, sends=sends), learned, setting.seed, real=scenario.choosing)
+    seed, few = HELD_OUT_SEED + setting.seed, min(setting.tasks, CURVE_TASKS[scenario.network])
+    every = -(-scenario.rounds // setting.points)
     curve: list[list[float]] = []
     with np.errstate(all="ignore"):  # In float64 a setting that is no good may diverge.
         for rounds in fleet.play():
-            is_last = rounds == setting.rounds
-            if is_last or rounds % -(-setting.rounds // setting.points) == 0:
-                found = fleet.measure(asked, setting.tasks if is_last else few, seed)
-                value = float(getattr(found, what).mean())
+            is_last = rounds == scenario.rounds
+            if is_last or rounds % every == 0:
+                found = fleet.measure(held_out, setting.tasks if is_last else few, seed)
+                value = scenario.value(found)
                 curve.append([rounds, fleet.bytes_up + fleet.bytes_down, value])
     return {
-        what: curve[-1][2],
+        "value": curve[-1][2],
         "bytes_up": fleet.bytes_up,
         "bytes_down": fleet.bytes_down,
         "operations": fleet.operations,
@@ -151,41 +128,38 @@ def play(setting: Setting) -> Outcome:
 def tune(
     study: Study,
     settings: Mapping[str, Setting],
-    choices: Sequence[Mapping[str, float]],
+    choices: Sequence[tuple[float, float]],
     rounds: int,
 ) -> dict[str, Setting]:
-    """Each setting with the choice that does best for it on training tasks.
+    """Each setting with the choice that does best for it, by tasks that are not those of the test.
 
     Args:
         study: runs them.
         settings: by name.
-        choices: fields of a setting to try.
+        choices: of ``rate`` and ``step``, to be tried.
         rounds: of such a run.
     """
     jobs = [
         replace(
             setting,
-            **dict(choice),
-            rounds=rounds,
+            rate=rate,
+            step=step,
+            scenario=replace(setting.scenario, rounds=rounds, choosing=True),
             tasks=TUNING_TASKS,
             points=1,
             seed=TUNING_SEED,
-            is_tuning=True,
         )
         for setting in settings.values()
-        for choice in choices
+        for rate, step in choices
     ]
     outcomes = iter(study.run(play, jobs, "tuning"))
     best = {}
     for name, setting in settings.items():
-        losses = [_badness(next(outcomes)) for _ in choices]
-        best[name] = replace(setting, **dict(choices[int(np.argmin(losses))]))
+        sign = 1 if setting.scenario.metric == "loss" else -1
+        losses = [sign * next(outcomes)["value"] for _ in choices]
+        rate, step = choices[int(np.argmin(np.nan_to_num(losses, nan=np.inf)))]
+        best[name] = replace(setting, rate=rate, step=step)
     return best
-
-
-def _badness(outcome: Outcome) -> float:
-    value = outcome["loss"] if "loss" in outcome else -outcome["accuracy"]
-    return float(value) if np.isfinite(value) else float("inf")
 
 
 def compare(
@@ -201,16 +175,15 @@ def compare(
     results = {}
     for name, setting in settings.items():
         runs = [next(outcomes) for _ in range(seeds)]
-        what = "loss" if "loss" in runs[0] else "accuracy"
-        finals = [run[what] for run in runs]
+        finals = [run["value"] for run in runs]
         found = Estimate.of(finals)
         results[name] = {
-            what: {"mean": found.mean, "ci95": found.ci95},
+            setting.scenario.metric: {"mean": found.mean, "ci95": found.ci95},
             **{
                 key: float(np.mean([run[key] for run in runs]))
                 for key in ("bytes_up", "bytes_down", "operations")
             },
-            "rounds": setting.rounds,
+            "rounds": setting.scenario.rounds,
             "curve": np.mean([run["curve"] for run in runs], axis=0).tolist(),
             "finals": finals,
             "curves": [run["curve"] for run in runs],
@@ -218,7 +191,7 @@ def compare(
     return results
 
 
-def difference(results: Mapping[str, Any], one: str, other: str) -> Estimate:
+def difference(results: Results, one: str, other: str) -> Estimate:
     """By how much one setting's value is above another's, seed by seed."""
     pairs = zip(results[one]["finals"], results[other]["finals"], strict=True)
     return Estimate.of([a - b for a, b in pairs])
