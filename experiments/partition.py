@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 
 FULL: Final = {"sine": 300, "omniglot": 120, "keywords": 200}
 """Rounds: enough to tell partitions apart, and fewer than the specs' where these take long."""
-QUICK: Final = {"sine": 60, "omniglot": 10, "keywords": 10}
+QUICK: Final = {"sine": 40, "omniglot": 6, "keywords": 6}
 TASKS: Final = {"sine": 1000, "omniglot": 300, "keywords": 300}
 """Held-out tasks at the end of a run."""
 SEEDS_MOST: Final = {"sine": 100, "omniglot": 3, "keywords": 3}
 POINTS: Final = 8
 QUICK_POINTS: Final = 2
+QUICK_TASKS: Final = 60
 CHOICES: Final = {
     "sine": [(rate, step) for rate in (0.5, 1.0, 2.0) for step in (0.1, 1 / 3, 1.0)],
     "omniglot": [(1.0, 1.0), (1.0, 1 / 3), (2.0, 1 / 3), (0.5, 1.0)],
@@ -61,6 +62,8 @@ def make(request: Request, study: Study) -> Report:
         found = _sweep(network, request)
         rounds = max(1, found.scenario.rounds // 2)
         seeds = min(request.seeds, SEEDS_MOST[network])
+        if request.quick and network != "sine":
+            seeds = 1
         choices = CHOICES[network][:2] if request.quick else CHOICES[network]
         tuned = tune(study, found.settings, choices, rounds)
         sweep = replace(found, settings=tuned)
@@ -94,7 +97,7 @@ def _sweep(network: str, request: Request) -> Sweep:
     spec = scenario.spec
     base = Setting(scenario, TASKS[network], POINTS)
     if request.quick:
-        base = Setting(scenario, 100, QUICK_POINTS)
+        base = Setting(scenario, QUICK_TASKS, QUICK_POINTS)
     places = [n for n, layer in enumerate(spec.model.layers) if not isinstance(layer, Pool)]
     sets = [some for size in range(1, len(places) + 1) for some in combinations(places, size)]
     if network == "keywords":

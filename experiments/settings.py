@@ -145,7 +145,7 @@ def tune(
             rate=rate,
             step=step,
             scenario=replace(setting.scenario, rounds=rounds, choosing=True),
-            tasks=TUNING_TASKS,
+            tasks=min(setting.tasks, TUNING_TASKS),
             points=1,
             seed=TUNING_SEED,
         )
