@@ -86,9 +86,9 @@ def _settings(network: str, request: Request) -> dict[str, Setting]:
     """By name, as in results.json."""
     data: Path | None = request.data.get(network)
     rounds = (QUICK_ROUNDS if request.quick else ROUNDS)[network]
-    base = Setting(
-        Scenario(network, rounds, data), 100 if request.quick else TASKS[network], POINTS
-    )
+    base = Setting(Scenario(network, rounds, data), TASKS[network], POINTS)
+    if request.quick:
+        base = replace(base, tasks=QUICK_TASKS, points=QUICK_POINTS)
     which = "quick" if request.quick else network
     percents = FEW_PERCENTS.get(which, PERCENTS)
     settings = {f"P={percent}": replace(base, percent=float(percent)) for percent in percents}
@@ -170,14 +170,15 @@ def _plots(network: str, results: Results) -> list[Plot]:
         sent = (result["bytes_up"] + result["bytes_down"]) / 1e3
         point = (float(percent), value.mean, value.ci95, sent)
         by_way.setdefault(way.removesuffix("/") or "Top-P", []).append(point)
-    widths = {way: points for way, points in by_way.items() if not way.startswith("int")}
+    ways = {way: each for way, each in by_way.items() if not way.startswith(("int", "periodic"))}
     by_percent = [
         Series(way, *([point[at] for point in points] for at in (0, 1, 2)))
-        for way, points in widths.items()
+        for way, points in ways.items()
     ]
     by_bytes = [
         Series(way, [point[3] for point in points], [point[1] for point in points])
         for way, points in by_way.items()
+        if way.startswith(("Top-P", "int", "threshold", FEEDBACK))
     ]
     is_loss = metric == "loss"
     label = f"held-out {metric}"
