@@ -42,15 +42,15 @@ class Experiment:
 
 EXPERIMENTS: Final[dict[str, Experiment]] = {
     "sine": Experiment(
-        "TinyMetaFed and its rivals learn sines", partial(compare.make, compare.SINE)
+        "TinyMetaFed and its rivals follow sines", partial(compare.make, compare.SINE)
     ),
     "omniglot": Experiment(
-        "... learn to tell characters apart, from five drawings of each and from one",
+        "TinyMetaFed and its rivals tell characters apart, from five drawings of each and from one",
         partial(compare.make, compare.OMNIGLOT),
         needs=("omniglot",),
     ),
     "keywords": Experiment(
-        "... learn keywords of speakers never met",
+        "TinyMetaFed and its rivals tell keywords of speakers never met",
         partial(compare.make, compare.KEYWORDS),
         needs=("keywords",),
     ),

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from experiments.study import Outcome, Study
 
 CORE: Final = tuple(name for name in METHODS if "/" not in name)
-"""Methods that are compared with one shot, too."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +32,25 @@ class Effort:
     trials: int
     """Of the search for each method's settings."""
     trial_rounds: int
-    trial_tested: int
+    judged: int
     """Held-out tasks that judge a trial."""
     tested: int
     """Held-out tasks that judge a run at its end."""
     asked: int
     """Those of them that are asked at the curve's points."""
     points: int = 12
+
+
+@dataclass(frozen=True)
+class Again:
+    """Some methods once more, with other samples or rounds; settings are searched anew."""
+
+    suffix: str
+    """Of the methods' names in results.json."""
+    methods: tuple[str, ...]
+    shots: int | None = None
+    rounds: int | None = None
+    """Of runs and of trials."""
 
 
 @dataclass(frozen=True)
@@ -50,27 +61,28 @@ class Comparison:
     title: str
     full: Effort
     quick: Effort
-    one_shot: bool = False
-    """Whether the task is made anew with one sample of each class."""
+    again: Again | None = None
+    """Not made in a quick one."""
 
 
 SINE: Final = Comparison(
     "sine",
     "Sines from 32 samples",
-    Effort(1000, 12, 250, 200, tested=1000, asked=1000, points=24),
+    Effort(300, 12, 300, 200, tested=1000, asked=1000, points=24),
     Effort(150, 3, 75, 100, tested=200, asked=200),
+    Again("1000-rounds", ("tinymetafed", "tinyreptile", "tinyreptile/cohort"), rounds=1000),
 )
 OMNIGLOT: Final = Comparison(
     "omniglot",
     "Characters: 5 ways, 5 shots and 1",
-    Effort(600, 10, 120, 200, tested=1000, asked=200),
+    Effort(300, 8, 100, 200, tested=1000, asked=200),
     Effort(40, 2, 20, 100, tested=200, asked=100, points=4),
-    one_shot=True,
+    Again("1-shot", CORE, shots=1),
 )
 KEYWORDS: Final = Comparison(
     "keywords",
     "Keywords of speakers never met",
-    Effort(500, 10, 150, 200, tested=1000, asked=200),
+    Effort(400, 8, 150, 200, tested=1000, asked=200),
     Effort(40, 2, 20, 100, tested=200, asked=100, points=4),
 )
 
@@ -113,21 +125,22 @@ def make(comparison: Comparison, request: Request, study: Study) -> Report:
     """Search each method's settings, run each with every seed, and sum it up."""
     effort = comparison.quick if request.quick else comparison.full
     scenario = Scenario(comparison.network, effort.rounds, request.data.get(comparison.network))
-    plans = [(name, name, scenario) for name in METHODS]
-    if comparison.one_shot:
-        once = replace(scenario, shots=1)
-        plans += [(f"{name}/1-shot", name, once) for name in CORE]
+    plans = [(name, name, scenario, effort.trial_rounds) for name in METHODS]
+    if comparison.again and not request.quick:
+        again = comparison.again
+        other = replace(scenario, shots=again.shots, rounds=again.rounds or effort.rounds)
+        plans += [
+            (f"{name}/{again.suffix}", name, other, again.rounds or effort.trial_rounds)
+            for name in again.methods
+        ]
     searches = [
-        Search(
-            replace(where, rounds=effort.trial_rounds, choosing=True),
-            *(method, effort.trials, effort.trial_tested),
-        )
-        for _, method, where in plans
+        Search(replace(where, rounds=rounds, choosing=True), method, effort.trials, effort.judged)
+        for _, method, where, rounds in plans
     ]
     found = study.run(search, searches, "settings")
     trials = [
         Trial(where, method, best["settings"], seed, effort.tested, effort.points, effort.asked)
-        for (_, method, where), best in zip(plans, found, strict=True)
+        for (_, method, where, _), best in zip(plans, found, strict=True)
         for seed in range(request.seeds)
     ]
     outcomes = study.run(play, trials, "runs")
@@ -137,7 +150,7 @@ def make(comparison: Comparison, request: Request, study: Study) -> Report:
             outcomes[at * request.seeds : (at + 1) * request.seeds],
             where,
         )
-        for at, ((name, method, where), best) in enumerate(zip(plans, found, strict=True))
+        for at, ((name, method, where, _), best) in enumerate(zip(plans, found, strict=True))
     ]
     return Report(
         comparison.title,
@@ -146,7 +159,7 @@ def make(comparison: Comparison, request: Request, study: Study) -> Report:
         plots=page.plots(compared),
         summary=page.summary(compared),
         findings=page.findings(compared),
-        protocol=page.protocol(comparison, effort, scenario, request.seeds, compared),
+        protocol=page.protocol(comparison, effort, request.seeds, compared),
     )
 
 

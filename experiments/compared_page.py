@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from experiments.compare import Compared, Comparison, Effort
-    from experiments.scenario import Scenario
 
 COSTS: Final = ("bytes_up", "bytes_down", "operations")
 OURS: Final = "tinymetafed"
@@ -61,19 +60,20 @@ def plots(compared: Sequence[Compared]) -> list[Plot]:
             at=2,
         ),
         _plot(
-            [each for each in compared if each.method.split("/")[0] == OURS and _is_whole(each)],
+            [each for each in _first(compared) if each.name.split("/")[0] == OURS],
             *("parts", f"{metric}, each part taken out", "rounds"),
             at=0,
         ),
     ]
-    if once := [each for each in compared if not _is_whole(each)]:
-        made.append(_plot(once, "one-shot", f"{metric} with one shot over bytes", "MB", at=1))
+    if again := compared[len(_first(compared)) :]:
+        suffix = again[0].name.rpartition("/")[2]
+        made.append(_plot(again, suffix, f"{metric}, {suffix}, over bytes", "MB", at=1))
     return made
 
 
-def _is_whole(each: Compared) -> bool:
-    """Whether it is about the task as the spec has it."""
-    return each.scenario.shots is None
+def _first(compared: Sequence[Compared]) -> list[Compared]:
+    """Those that are about the task as it was played first."""
+    return [each for each in compared if each.scenario == compared[0].scenario]
 
 
 def _plot(compared: Sequence[Compared], name: str, title: str, x: str, *, at: int) -> Plot:
@@ -103,11 +103,11 @@ def _places(point: tuple[int, float, float, float, object]) -> tuple[float, floa
 def findings(compared: Sequence[Compared]) -> str:
     """How TinyMetaFed stands to each of the others."""
     parts = []
-    for shots in dict.fromkeys(each.scenario.shots for each in compared):
-        some = [each for each in compared if each.scenario.shots == shots]
+    for scenario in dict.fromkeys(each.scenario for each in compared):
+        some = [each for each in compared if each.scenario == scenario]
         ours = some[0]
         lines = [_against(ours, each) for each in some[1:]]
-        title = "## Beside TinyMetaFed" + ("" if shots is None else f", {shots} shot")
+        title = f"## Beside {ours.name}"
         parts.append(
             f"{title}\n\n{markdown(['method', 'ours to its', 'its value reached with'], lines)}"
         )
@@ -145,12 +145,11 @@ def _against(ours: Compared, other: Compared) -> list[str]:
 def protocol(
     comparison: Comparison,
     effort: Effort,
-    scenario: Scenario,
     seeds: int,
     compared: Sequence[Compared],
 ) -> str:
     """All that somebody needs to know who wants to make it again, or to doubt it."""
-    spec = scenario.spec
+    spec = compared[0].scenario.spec
     methods = [[name, METHODS[name].about] for name in dict.fromkeys(c.method for c in compared)]
     names = list(dict.fromkeys(name for each in compared for name in each.settings))
     settings = [
@@ -162,12 +161,15 @@ def protocol(
         "omniglot": "characters that no board learns from, a fifth of the data set",
         "keywords": "homes of four speakers whom no board learns from, a fifth of all",
     }[comparison.network]
-    shots = (
-        f" With one shot a board has {spec.layers[-1].outputs} support samples instead of "
-        f"{spec.training.support}."
-        if comparison.one_shot
-        else ""
-    )
+    shots = ""
+    if again := compared[len(_first(compared)) :]:
+        other = again[0].scenario.spec
+        shots = (
+            f" `/{again[0].name.rpartition('/')[2]}` are the same methods once more with "
+            f"{other.rounds.count:,} rounds and {other.training.support} support samples; their "
+            "settings were searched anew"
+            + (", in trials of as many rounds." if other.rounds.count > effort.rounds else ".")
+        )
     return f"""The network and the tasks are those of `specs/{comparison.network}.toml`: \
 {spec.global_count:,} global parameters and \
 {sum(layer.parameters for layer in spec.layers if layer.local):,} local ones. Every method plays \
@@ -183,7 +185,7 @@ test are always the same.
 
 **Settings** were searched for every method with the same effort: {effort.trials} trials of \
 {effort.trial_rounds} rounds each, the first with what its authors or the spec take, the others \
-drawn by Optuna's tree-structured Parzen estimator; judged by {effort.trial_tested} held-out tasks \
+drawn by Optuna's tree-structured Parzen estimator; judged by {effort.judged} held-out tasks \
 that are not those of the test and that no board of a trial learned from. What was found is in the \
 last table, all trials are in `trials.csv`.
 

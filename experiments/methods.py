@@ -178,7 +178,7 @@ def _transfer(
     return Transfer(spec, pooling, tasks, seed)
 
 
-_ONE = {"rate": RATE, "step": Range(0.1, 2.0)}
+_ONE = {"rate": RATE, "step": Range(0.03, 3.0)}
 _REPTILE_START = {"rate": 0.02, "step": 1.0}
 
 METHODS: Final[dict[str, Method]] = {
@@ -194,7 +194,7 @@ METHODS: Final[dict[str, Method]] = {
     "tinyreptile": _rival(
         "one board after the other, online",
         _ONE,
-        _REPTILE_START,
+        {"rate": 0.02, "step": 0.1},
         partial(_reptile, online=True, serial=True),
     ),
     "tinyreptile/cohort": _rival(

@@ -21,9 +21,13 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from typer.models import ArgumentInfo
 
 from aggregator.metrics import Metrics
+from cli.experiment import experiment
 from cli.simulate import simulate
+from experiments.catalogue import EXPERIMENTS
+from experiments.methods import METHODS
 from protocol import fixed, messages, sparse
 from protocol.network import Conv, Dense, Depthwise, Inputs, Model, Pool
 from protocol.rounds import Canary, Rounds
@@ -320,17 +324,20 @@ def _explained_block(block: bytes, tensors: Sequence[int]) -> list[tuple[bytes, 
     return [row for row in rows if row[0]]
 
 
-def simulate_flags() -> str:
-    """The flags of `tinymetafed simulate`."""
-    hints = get_type_hints(simulate, include_extras=True)
-    parameters = inspect.signature(simulate).parameters
-    words = {bool: "", int: "integer", float: "number", Path: "path"}
+def flags_of(command: Callable[..., None]) -> str:
+    """The flags of one of our commands."""
+    hints = get_type_hints(command, include_extras=True)
+    parameters = inspect.signature(command).parameters
+    words = {bool: "", int: "integer", float: "number", Path: "path", list[Path]: "path"}
     rows = []
     for name, hint in hints.items():
         if name == "return":
             continue
         kind, option = get_args(hint)
-        kind = next(part for part in get_args(kind) or (kind,) if part is not type(None))
+        if isinstance(option, ArgumentInfo):
+            continue
+        if get_origin(kind) is not list:
+            kind = next(part for part in get_args(kind) or (kind,) if part is not type(None))
         value = words.get(kind) if kind in words else ", ".join(f"`{one.value}`" for one in kind)
         default = parameters[name].default
         shown = option.show_default if isinstance(option.show_default, str) else ""
@@ -340,6 +347,24 @@ def simulate_flags() -> str:
         flag = option.default if isinstance(option.default, str) else f"--{name.replace('_', '-')}"
         rows.append([f"`{flag}`", str(value), shown, option.help])
     return table(["flag", "value", "default", "meaning"], rows)
+
+
+def experiments() -> str:
+    """The experiments by name."""
+    rows = [
+        [f"`{name}`", each.about, ", ".join([*each.needs, *(f"({one})" for one in each.may)])]
+        for name, each in EXPERIMENTS.items()
+    ]
+    return table(["name", "what", "data (with which it does more)"], rows)
+
+
+def methods() -> str:
+    """What is compared."""
+    rows = [
+        [f"`{name}`", method.about, ", ".join(f"`{one}`" for one in method.ranges)]
+        for name, method in METHODS.items()
+    ]
+    return table(["method", "how it learns", "settings that are searched"], rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -360,7 +385,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "topics": topics,
     "messages": all_messages,
     "update": example_update,
-    "simulate": simulate_flags,
+    "simulate": lambda: flags_of(simulate),
+    "experiment": lambda: flags_of(experiment),
+    "experiments": experiments,
+    "methods": methods,
 }
 
 

@@ -1,0 +1,92 @@
+"""A study keeps what its runs came to, and goes on where it was stopped."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from experiments.errors import ExperimentError
+from experiments.fleet import without_local
+from experiments.report import Estimate
+from experiments.scenario import Scenario
+from experiments.study import Study
+from experiments.trials import Trial, play
+
+
+def trials(count: int) -> list[Trial]:
+    scenario = Scenario("sine", 2)
+    return [Trial(scenario, "fedavg", {"rate": 0.02, "epochs": 1.0}, n, 5) for n in range(count)]
+
+
+def study(folder: Path, *, fresh: bool = False) -> Study:
+    return Study(folder, 1, Console(quiet=True), fresh=fresh)
+
+
+def test_what_was_made_is_not_made_again(tmp_path: Path) -> None:
+    with study(tmp_path) as first:
+        outcomes = first.run(play, trials(2), "runs")
+    kept = sorted((tmp_path / "runs").iterdir())
+    assert len(kept) == 2
+    # Whoever made it again would not come to this.
+    said = json.loads(kept[0].read_text())
+    said["outcome"]["value"] = -1.0
+    kept[0].write_text(json.dumps(said))
+    with study(tmp_path) as second:
+        again = second.run(play, trials(3), "runs")
+    assert min(o["value"] for o in again[:2]) == -1.0
+    assert len({o["value"] for o in [*again, *outcomes]}) == 4
+
+
+def test_a_run_cut_off_in_its_writing_is_made_again(tmp_path: Path) -> None:
+    with study(tmp_path) as first:
+        outcomes = first.run(play, trials(1), "runs")
+    (kept,) = (tmp_path / "runs").iterdir()
+    kept.write_text(kept.read_text()[:40])
+    with study(tmp_path) as second:
+        assert second.run(play, trials(1), "runs") == outcomes
+
+
+def test_fresh_makes_all_anew(tmp_path: Path) -> None:
+    with study(tmp_path) as first:
+        outcomes = first.run(play, trials(1), "runs")
+    (kept,) = (tmp_path / "runs").iterdir()
+    kept.write_text(json.dumps({"seconds": 0, "outcome": {"value": -1.0}}))
+    with study(tmp_path, fresh=True) as second:
+        assert second.run(play, trials(1), "runs") == outcomes
+
+
+@dataclass(frozen=True)
+class Nobody:
+    """A job that kills the process which takes it."""
+
+    name: str = "nobody"
+
+
+def test_a_process_that_dies_is_told(tmp_path: Path) -> None:
+    with study(tmp_path) as one, pytest.raises(ExperimentError, match="has died"):
+        one.run(_die, [Nobody()], "runs")
+
+
+def _die(job: Nobody) -> dict[str, float]:
+    del job
+    os._exit(1)
+
+
+def test_an_interval_is_students() -> None:
+    # Five values: t = 2.776 for four degrees of freedom.
+    estimate = Estimate.of([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert estimate.mean == 3.0
+    assert estimate.ci95 == pytest.approx(2.7764 * (2.5 / 5) ** 0.5, rel=1e-4)
+    assert Estimate.of([7.0]) == Estimate(7.0, 0.0)
+
+
+def test_a_network_without_local_layers_is_the_same_network() -> None:
+    spec = Scenario("sine", 1).spec
+    shared = without_local(spec)
+    assert shared.global_count == sum(layer.parameters for layer in spec.layers) == 1153
+    assert spec.global_count == 1120
+    assert not shared.has_local
+    assert spec.has_local
