@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from experiments.settings import Results
     from experiments.study import Study
 
-ROUNDS: Final = {"sine": 200, "omniglot": 100}
+ROUNDS: Final = {"sine": 200, "omniglot": 60}
 QUICK_ROUNDS: Final = {"sine": 40, "omniglot": 10}
 TASKS: Final = {"sine": 1000, "omniglot": 300}
 SEEDS_MOST: Final = {"sine": 100, "omniglot": 3}
 PERCENTS: Final = (1, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
-FEW_PERCENTS: Final = {"omniglot": (2, 10, 30, 100), "quick": (1, 10, 100)}
+FEW_PERCENTS: Final = {"omniglot": (2, 10, 100), "quick": (1, 10, 100)}
 COMPARED: Final = {"sine": (2, 10), "omniglot": (10,), "quick": (10,)}
 """P at which the rivals are played."""
 RIVALS: Final[tuple[Rival, ...]] = ("random", "threshold", "periodic")
-POINTS: Final = 20
+POINTS: Final = {"sine": 15, "omniglot": 8}
 QUICK_POINTS: Final = 4
 QUICK_TASKS: Final = 60
 STEPS: Final = (1 / 3, 1.0, 3.0, 10.0)
@@ -86,21 +86,22 @@ def _settings(network: str, request: Request) -> dict[str, Setting]:
     """By name, as in results.json."""
     data: Path | None = request.data.get(network)
     rounds = (QUICK_ROUNDS if request.quick else ROUNDS)[network]
-    base = Setting(Scenario(network, rounds, data), TASKS[network], POINTS)
+    base = Setting(Scenario(network, rounds, data), TASKS[network], POINTS[network])
     if request.quick:
         base = replace(base, tasks=QUICK_TASKS, points=QUICK_POINTS)
     which = "quick" if request.quick else network
     percents = FEW_PERCENTS.get(which, PERCENTS)
     settings = {f"P={percent}": replace(base, percent=float(percent)) for percent in percents}
-    settings["P=100/down=100"] = replace(settings["P=100"], percent_down=100.0)
     for percent in COMPARED[which]:
         at = replace(base, percent=float(percent))
         kept = replace(at, feedback=True)
         settings[f"{FEEDBACK}/P={percent}"] = kept
         for rival in RIVALS:
             settings[f"{rival}/P={percent}"] = replace(at, rival=rival)
-            settings[f"{rival}+{FEEDBACK}/P={percent}"] = replace(kept, rival=rival)
+            if network == "sine":  # Characters take longer.
+                settings[f"{rival}+{FEEDBACK}/P={percent}"] = replace(kept, rival=rival)
     if network == "sine":
+        settings["P=100/down=100"] = replace(settings["P=100"], percent_down=100.0)
         for bits in (4, 16):
             settings[f"int{bits}/P=10"] = replace(base, percent=10.0, bits=bits)
             kept = replace(base, percent=10.0, bits=bits, feedback=True)
