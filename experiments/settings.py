@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -192,6 +193,7 @@ def compare(
 
 
 def difference(results: Results, one: str, other: str) -> Estimate:
-    """By how much one setting's value is above another's, seed by seed."""
+    """By how much one setting's value is above another's, seed by seed; of one seed, no one knows."""
     pairs = zip(results[one]["finals"], results[other]["finals"], strict=True)
-    return Estimate.of([a - b for a, b in pairs])
+    gaps = [a - b for a, b in pairs]
+    return Estimate.of(gaps) if len(gaps) > 1 else Estimate(gaps[0], math.inf)

@@ -179,7 +179,7 @@ def _plots(network: str, results: Results) -> list[Plot]:
     by_bytes = [
         Series(way, [point[3] for point in points], [point[1] for point in points])
         for way, points in by_way.items()
-        if way.startswith(("Top-P", "int", "threshold", FEEDBACK))
+        if way == "threshold" or way.startswith(("Top-P", "int", FEEDBACK))
     ]
     is_loss = metric == "loss"
     label = f"held-out {metric}"

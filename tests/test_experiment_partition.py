@@ -1,6 +1,7 @@
 """The sweep of partitions: what may stay local, and that the page is made of what was run."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -49,6 +50,13 @@ def test_a_run_costs_what_its_partition_says() -> None:
     assert none["operations"] > own["operations"]
     assert [point[0] for point in own["curve"]] == [2, 4]
     assert own == play(Setting(Scenario("sine", 4), 20, 2))
+
+
+def test_one_seed_tells_no_difference() -> None:
+    one: dict[str, dict[str, Any]] = {"a": {"finals": [2.0]}, "b": {"finals": [1.5]}}
+    gap = difference(one, "a", "b")
+    assert gap.mean == pytest.approx(0.5)
+    assert gap.ci95 > abs(gap.mean)
 
 
 @pytest.mark.slow
