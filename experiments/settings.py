@@ -193,7 +193,7 @@ def compare(
 
 
 def difference(results: Results, one: str, other: str) -> Estimate:
-    """By how much one setting's value is above another's, seed by seed; of one seed, no one knows."""
+    """By how much one setting's value is above another's, seed by seed; one seed cannot tell."""
     pairs = zip(results[one]["finals"], results[other]["finals"], strict=True)
     gaps = [a - b for a, b in pairs]
     return Estimate.of(gaps) if len(gaps) > 1 else Estimate(gaps[0], math.inf)
