@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from experiments import compare
+from experiments import compare, partition, top_p
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,5 +53,15 @@ EXPERIMENTS: Final[dict[str, Experiment]] = {
         "TinyMetaFed and its rivals tell keywords of speakers never met",
         partial(compare.make, compare.KEYWORDS),
         needs=("keywords",),
+    ),
+    "partition": Experiment(
+        "which layers stay local, beside full transmission",
+        partition.make,
+        may=("omniglot", "keywords"),
+    ),
+    "top-p": Experiment(
+        "how much to send, how to choose it, and what an observer learns from it",
+        top_p.make,
+        may=("omniglot",),
     ),
 }

@@ -24,6 +24,10 @@ from simulation.run import Run
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from simulation.boards import Selection
     from simulation.tasks import Tasks
 
 Part = Literal["reconstruction", "top-p", "annealing", "online"]
@@ -62,6 +66,8 @@ class Recipe:
 
     spec: Spec
     passes: Passes = ONLINE
+    sends: Selection | None = None
+    """What boards send, if not their largest changes."""
 
 
 def recipe(spec: Spec, settings: Mapping[str, float], without: Part | None = None) -> Recipe:
@@ -107,7 +113,9 @@ class Fleet:
         )
         names = [f"board-{number}" for number in range(spec.rounds.cohort)]
         trainer = Trainer(
-            *(spec, names, learned, self._engine, Poisoned(), seed), passes=made.passes
+            *(spec, names, learned, self._engine, Poisoned(), seed),
+            passes=made.passes,
+            sends=made.sends,
         )
         self._run = Run(spec, names, Crew(trainer), Conditions(), seed)
         self._per_round = len(names) * cost.round_operations(spec, made.passes)
@@ -121,8 +129,12 @@ class Fleet:
             self.operations += self._per_round
             yield record.round + 1
 
+    @property
+    def published(self) -> NDArray[np.int16]:
+        """The version that boards have."""
+        return self._run.model.published
+
     def measure(self, tasks: Tasks, count: int, seed: int) -> Measured:
         """What boards make of the model with so many tasks."""
         engine = self._engine(self._spec, count)
-        published = self._run.model.published
-        return measure(self._spec, published, tasks, engine, seed, passes=self._passes)
+        return measure(self._spec, self.published, tasks, engine, seed, passes=self._passes)

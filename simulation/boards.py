@@ -20,7 +20,7 @@ from simulation.passes import ONLINE, Passes
 from simulation.tasks import stacked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from simulation.engine import Engine
     from simulation.float64 import FloatEngine
     from simulation.tasks import Tasks
+
+    Selection = Callable[[Words, "Order"], NDArray[np.bool_]]
+    """Which of their changes boards send; those and the answer have the shape (boards, n)."""
 
 AT_ONCE: Final = 256
 """Boards in a batch, whatever the number of processes. More are hardly faster for each."""
@@ -83,6 +86,7 @@ class Trainer:
         poisoned: who sends something else than it has learned.
         seed: of samples and noise. Stochastic rounding is seeded as on a board.
         passes: over the samples of each phase.
+        sends: which changes, for boards that do not send the spec's largest.
     """
 
     spec: Spec
@@ -92,6 +96,7 @@ class Trainer:
     poisoned: Poisoned
     seed: int
     passes: Passes = ONLINE
+    sends: Selection | None = None
 
     @cached_property
     def _plan(self) -> Plan:
@@ -144,10 +149,27 @@ class Trainer:
     def _encode(
         self, order: Order, changes: Words
     ) -> tuple[list[bytes], Iterable[NDArray[np.int16] | None]]:
+        if self.sends is not None:
+            return self._encode_chosen(order, changes, self.sends)
         top, bits, tensors = self._plan.top, self._plan.value_bits, self.spec.tensors
         if order.residuals is not None:
             return feedback.encode_all(changes, order.residuals, top, tensors, bits)
         return sparse.encode_all(changes, top, tensors, bits), [None] * len(changes)
+
+    def _encode_chosen(
+        self, order: Order, changes: Words, sends: Selection
+    ) -> tuple[list[bytes], Iterable[NDArray[np.int16] | None]]:
+        """The same codec: without those that stay, it takes all changes that there are."""
+        wanted, nothing = changes, np.zeros(changes.shape, np.int16)
+        if order.residuals is not None:
+            wanted = np.clip(changes + order.residuals, -sparse.LARGEST, sparse.LARGEST)
+        chosen = np.where(sends(wanted, order), wanted, 0)
+        all_, bits = self.spec.global_count, self._plan.value_bits
+        blocks, rounded = feedback.encode_all(chosen, nothing, all_, self.spec.tensors, bits)
+        if order.residuals is None:
+            return blocks, [None] * len(changes)
+        left = wanted - chosen + rounded
+        return blocks, np.clip(left, fixed.WEIGHT_MIN, fixed.WEIGHT_MAX).astype(np.int16)
 
     def _rng(self, stream: int, round_: int, board: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, stream, round_, board))

@@ -1,0 +1,199 @@
+"""One setting of a fleet, played: the job that the experiments on partition and Top-P share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from experiments.fleet import Fleet, Recipe, rebuilt, with_rates, without_local
+from experiments.report import Estimate
+from experiments.selections import Rival, rival
+from protocol.network import Pool
+from protocol.spec import Spec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from experiments.scenario import Scenario
+    from experiments.study import Outcome, Study
+
+    Results = Mapping[str, dict[str, Any]]
+    """By setting, in the form of results.json."""
+
+TUNING_SEED: Final = 1_000
+"""No run that counts has it."""
+TUNING_TASKS: Final = 200
+HELD_OUT_SEED: Final = 10_000
+"""Seed 0's held-out tasks, and so on."""
+CURVE_TASKS: Final = {"sine": 200, "omniglot": 60, "keywords": 60}
+"""Held-out tasks asked on the way: fewer than at the end."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """All that decides a run."""
+
+    scenario: Scenario
+    tasks: int
+    """Held-out tasks that the model is asked in the end."""
+    points: int
+    """Of the curve, the end included."""
+    local: tuple[int, ...] | None = None
+    """Places of the layers that stay on the board; none at all, or None for the spec's."""
+    percent: float | None = None
+    """P; None for the spec's, as below."""
+    percent_down: float | None = None
+    bits: int | None = None
+    feedback: bool = False
+    rival: Rival | None = None
+    """What is sent instead of the largest P %."""
+    rate: float = 1.0
+    """Factor of both of the spec's rates ..."""
+    step: float = 1.0
+    """... and of the server's step."""
+    seed: int = 0
+
+
+def partitioned(spec: Spec, local: Sequence[int]) -> Spec:
+    """The same network with other layers local.
+
+    Raises:
+        ValidationError: a spec file could not say this; but nothing local is played anyway.
+    """
+    if not local:
+        return without_local(spec)
+    layers = tuple(
+        layer.model_dump() | ({} if isinstance(layer, Pool) else {"local": place in local})
+        for place, layer in enumerate(spec.model.layers)
+    )
+    fields = spec.model_dump()
+    return Spec.model_validate(fields | {"model": fields["model"] | {"layers": layers}})
+
+
+def spec_of(setting: Setting) -> Spec:
+    """The spec of a setting."""
+    spec = setting.scenario.spec
+    if setting.local is not None:
+        spec = partitioned(spec, setting.local)
+    training, rounds = spec.training, spec.rounds
+    rates = (min(0.5, rate * setting.rate) for rate in (training.rate_local, training.rate_global))
+    spec = with_rates(spec, *rates)
+    changes = {
+        "percent": setting.percent or training.percent,
+        "value_bits": setting.bits or training.value_bits,
+        "error_feedback": setting.feedback,
+    }
+    plan = {
+        "step_max": rounds.step_max * setting.step,
+        "percent_down": setting.percent_down or rounds.percent_down,
+    }
+    return rebuilt(
+        spec,
+        training=spec.training.model_copy(update=changes),
+        rounds=rounds.model_copy(update=plan),
+    )
+
+
+def play(setting: Setting) -> Outcome:
+    """Play a setting: its curve of rounds, bytes of the fleet both ways, and loss or accuracy."""
+    spec = spec_of(setting)
+    sends = None
+    if setting.rival is not None:
+        sends = rival(setting.rival, spec.training.percent, setting.seed)
+    scenario = setting.scenario
+    learned, held_out = scenario.tasks()
+    # Choices are made in float64, which is quicker.
+    fleet = Fleet(Recipe(spec, sends=sends), learned, setting.seed, real=scenario.choosing)
+    seed, few = HELD_OUT_SEED + setting.seed, min(setting.tasks, CURVE_TASKS[scenario.network])
+    every = -(-scenario.rounds // setting.points)
+    curve: list[list[float]] = []
+    with np.errstate(all="ignore"):  # In float64 a setting that is no good may diverge.
+        for rounds in fleet.play():
+            is_last = rounds == scenario.rounds
+            if is_last or rounds % every == 0:
+                found = fleet.measure(held_out, setting.tasks if is_last else few, seed)
+                value = scenario.value(found)
+                curve.append([rounds, fleet.bytes_up + fleet.bytes_down, value])
+    return {
+        "value": curve[-1][2],
+        "bytes_up": fleet.bytes_up,
+        "bytes_down": fleet.bytes_down,
+        "operations": fleet.operations,
+        "curve": curve,
+    }
+
+
+def tune(
+    study: Study,
+    settings: Mapping[str, Setting],
+    choices: Sequence[tuple[float, float]],
+    rounds: int,
+) -> dict[str, Setting]:
+    """Each setting with the choice that does best for it, by tasks that are not those of the test.
+
+    Args:
+        study: runs them.
+        settings: by name.
+        choices: of ``rate`` and ``step``, to be tried.
+        rounds: of such a run.
+    """
+    jobs = [
+        replace(
+            setting,
+            rate=rate,
+            step=step,
+            scenario=replace(setting.scenario, rounds=rounds, choosing=True),
+            tasks=min(setting.tasks, TUNING_TASKS),
+            points=1,
+            seed=TUNING_SEED,
+        )
+        for setting in settings.values()
+        for rate, step in choices
+    ]
+    outcomes = iter(study.run(play, jobs, "tuning"))
+    best = {}
+    for name, setting in settings.items():
+        sign = 1 if setting.scenario.metric == "loss" else -1
+        losses = [sign * next(outcomes)["value"] for _ in choices]
+        rate, step = choices[int(np.argmin(np.nan_to_num(losses, nan=np.inf)))]
+        best[name] = replace(setting, rate=rate, step=step)
+    return best
+
+
+def compare(
+    study: Study, settings: Mapping[str, Setting], seeds: int, title: str
+) -> dict[str, dict[str, Any]]:
+    """Each setting with several seeds, in the form of results.json, by name.
+
+    Seeds share samples and held-out tasks among settings, so that settings differ in nothing else.
+    ``finals`` holds each seed's last value, in order; ``curves`` each seed's curve.
+    """
+    jobs = [replace(setting, seed=seed) for setting in settings.values() for seed in range(seeds)]
+    outcomes = iter(study.run(play, jobs, title))
+    results = {}
+    for name, setting in settings.items():
+        runs = [next(outcomes) for _ in range(seeds)]
+        finals = [run["value"] for run in runs]
+        found = Estimate.of(finals)
+        results[name] = {
+            setting.scenario.metric: {"mean": found.mean, "ci95": found.ci95},
+            **{
+                key: float(np.mean([run[key] for run in runs]))
+                for key in ("bytes_up", "bytes_down", "operations")
+            },
+            "rounds": setting.scenario.rounds,
+            "curve": np.mean([run["curve"] for run in runs], axis=0).tolist(),
+            "finals": finals,
+            "curves": [run["curve"] for run in runs],
+        }
+    return results
+
+
+def difference(results: Results, one: str, other: str) -> Estimate:
+    """By how much one setting's value is above another's, seed by seed; one seed cannot tell."""
+    pairs = zip(results[one]["finals"], results[other]["finals"], strict=True)
+    gaps = [a - b for a, b in pairs]
+    return Estimate.of(gaps) if len(gaps) > 1 else Estimate(gaps[0], math.inf)
