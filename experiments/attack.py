@@ -154,7 +154,7 @@ def _sines(tasks: SineTasks, boards: int, rng: np.random.Generator) -> tuple[Wor
     The parts are fitted to the samples, which tell them but for rounding.
     """
     x, y = tasks.draw(rng, boards)
-    at, value = (part[..., 0].T * 2.0**-9 for part in (x, y))
+    at, value = (part[..., 0].T * VALUE for part in (x, y))
     basis = np.stack([np.sin(at), np.cos(at)], axis=2)
     return x, y, (np.linalg.pinv(basis) @ value[..., None])[..., 0]
 
