@@ -29,7 +29,7 @@ from experiments.fleet import Fleet, Recipe
 from experiments.settings import Setting, spec_of
 from protocol import sparse
 from simulation.engine import Engine
-from simulation.float64 import UNIT, FloatEngine
+from simulation.float64 import UNIT, VALUE, FloatEngine
 from simulation.passes import ONLINE
 from simulation.tasks import CharacterTasks, SineTasks
 
