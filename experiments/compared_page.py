@@ -108,16 +108,18 @@ def findings(compared: Sequence[Compared]) -> str:
         ours = some[0]
         lines = [_against(ours, each) for each in some[1:]]
         title = f"## Beside {ours.name}"
-        parts.append(
-            f"{title}\n\n{markdown(['method', 'ours to its', 'its value reached with'], lines)}"
-        )
+        parts.append(f"{title}\n\n{markdown(_AGAINST, lines)}")
     parts.append(
         "The second column is what TinyMetaFed's last value is to the method's: of losses the "
         "ratio, of accuracies the difference in points. The third is the share of the method's "
         "bytes, up and down together, with which TinyMetaFed first was as good as the method was "
-        "at its end, by the points of the curve."
+        "at its end, by the points of the curve. The fourth is where the method's curve was when "
+        "it had sent and received as many bytes as TinyMetaFed in all."
     )
     return "\n\n".join(parts)
+
+
+_AGAINST: Final = ("method", "ours to its", "its value reached with", "its value at our bytes")
 
 
 def _against(ours: Compared, other: Compared) -> list[str]:
@@ -139,7 +141,17 @@ def _against(ours: Compared, other: Compared) -> list[str]:
         share = f"{reached / MEGA:.2f} MB; it sends none"
     else:
         share = f"{100 * reached / total:.1f} %"
-    return [other.name, ratio, share]
+    return [other.name, ratio, share, _with_bytes(ours, other)]
+
+
+def _with_bytes(ours: Compared, other: Compared) -> str:
+    """The other's value with as many bytes as ours took in all."""
+    budget = ours.mean("bytes_up") + ours.mean("bytes_down")
+    within = [there for _, up, down, _, there in other.curve() if up + down <= budget]
+    if not within:
+        return "none yet"
+    mean = within[-1].mean
+    return f"{mean:.3f}" if ours.scenario.metric == "loss" else f"{100 * mean:.1f} %"
 
 
 def protocol(
