@@ -70,7 +70,7 @@ SINE: Final = Comparison(
     "Sines from 32 samples",
     Effort(300, 12, 300, 200, tested=1000, asked=1000, points=24),
     Effort(150, 3, 75, 100, tested=200, asked=200),
-    Again("1000-rounds", ("tinymetafed", "tinyreptile", "tinyreptile/cohort"), rounds=1000),
+    Again("1000-rounds", ("tinymetafed", "tinyreptile", "tinyreptile/serial"), rounds=1000),
 )
 OMNIGLOT: Final = Comparison(
     "omniglot",

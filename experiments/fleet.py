@@ -1,4 +1,4 @@
-"""TinyMetaFed, and what is left of it when one of its four parts is taken out.
+"""TinyMetaFed, and what is left when a part is taken out: one of the paper's four, or Adam.
 
 Each is played by :class:`simulation.run.Run`: round core, codec and messages are those of the
 service, and boards compute as they do, but for batches, which boards do not know.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from simulation.boards import Selection
     from simulation.tasks import Tasks
 
-Part = Literal["reconstruction", "top-p", "annealing", "online"]
+Part = Literal["reconstruction", "top-p", "annealing", "online", "adam"]
 BATCH: Final = 8
 """Samples in a step of a board that stores them."""
 
@@ -90,6 +90,8 @@ def recipe(spec: Spec, settings: Mapping[str, float], without: Part | None = Non
             rounds["percent_down"] = 100.0
         case "annealing":
             rounds["step_min"] = rounds["step_max"]
+        case "adam":
+            rounds["optimizer"] = {"rule": "step"}
         case "online":
             passes = Passes(BATCH, int(settings["epochs"]))
     return Recipe(rebuilt(spec, rounds=Rounds.model_validate(rounds)), passes)

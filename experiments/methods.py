@@ -72,22 +72,26 @@ class Method:
 
 RATE: Final = Range(0.002, 0.3)
 STEP: Final = Range(0.2, 5.0)
+ADAM: Final = Range(0.005, 0.3)
+"""A step of Adam's goes about so far in each parameter."""
 EPOCHS: Final = Range(1, 8, whole=True)
 
 
 def _fleet(without: Part | None, about: str) -> Method:
-    ranges = {"rate_local": RATE, "rate_global": RATE, "step_max": STEP}
+    ranges = {"rate_local": RATE, "rate_global": RATE, "step_max": ADAM}
+    if without == "adam":
+        ranges["step_max"] = STEP
     if without == "reconstruction":
         del ranges["rate_local"]
     if without == "online":
         ranges["epochs"] = EPOCHS
 
     def first(spec: Spec) -> Settings:
-        training = spec.training
+        training, step = spec.training, spec.rounds.step_max
         known = {
             "rate_local": training.rate_local,
             "rate_global": training.rate_global,
-            "step_max": spec.rounds.step_max / (2 if without == "annealing" else 1),
+            "step_max": {"annealing": step / 2, "adam": 3.0}.get(without or "", step),
             "epochs": 2.0,
         }
         return {name: known[name] for name in ranges}
@@ -135,7 +139,9 @@ def _rival(
     return Method(about, ranges, lambda _: start, learner, arrays)
 
 
-def _reptile(spec: Spec, settings: Settings, *, online: bool, serial: bool) -> Habits:
+def _reptile(
+    spec: Spec, settings: Settings, *, online: bool, serial: bool = False, adam: bool = False
+) -> Habits:
     passes = Passes() if online else Passes(BATCH, int(settings["epochs"]))
     return Habits(
         rivals.whole(spec, settings["rate"]),
@@ -143,6 +149,7 @@ def _reptile(spec: Spec, settings: Settings, *, online: bool, serial: bool) -> H
         settings["step"],
         falls=True,
         serial=serial,
+        adam=adam,
     )
 
 
@@ -191,23 +198,32 @@ METHODS: Final[dict[str, Method]] = {
     "tinymetafed/no-online": _fleet(
         "online", "samples are stored and learned in batches, several times (float64)"
     ),
+    "tinymetafed/no-adam": _fleet(
+        "adam", "the server follows the mean change as in the paper, by a plain step"
+    ),
     "tinyreptile": _rival(
-        "one board after the other, online",
+        "online; the boards of a round start from the same model, as everywhere here",
+        _ONE,
+        _REPTILE_START,
+        partial(_reptile, online=True),
+    ),
+    "tinyreptile/serial": _rival(
+        "one board after the other, as published: as many hand-overs in a round as boards",
         _ONE,
         {"rate": 0.02, "step": 0.1},
         partial(_reptile, online=True, serial=True),
     ),
-    "tinyreptile/cohort": _rival(
-        "the same, but for the mean of a cohort",
-        _ONE,
-        _REPTILE_START,
-        partial(_reptile, online=True, serial=False),
+    "tinyreptile/adam": _rival(
+        "the server follows the mean change as ours does",
+        {"rate": RATE, "step": ADAM},
+        {"rate": 0.02, "step": 0.05},
+        partial(_reptile, online=True, adam=True),
     ),
     "reptile": _rival(
         "batches, several times; the mean of a cohort",
         _ONE | {"epochs": EPOCHS},
         _REPTILE_START | {"epochs": 2.0},
-        partial(_reptile, online=False, serial=False),
+        partial(_reptile, online=False),
     ),
     "fedavg": _rival(
         "batches, several times; the mean is the next model",

@@ -5,7 +5,8 @@ bytes are those of the models alone, each in one MQTT packet: connecting, announ
 are left out, which favours them.
 
 - TinyReptile: Ren, Anicic, Runkler, "TinyReptile: TinyML with Federated Meta-Learning", 2023,
-  arXiv 2304.05201: one board after the other, online.
+  arXiv 2304.05201: online. It is published as one board after the other; here a round is the mean
+  of a cohort, as of all methods, and the published order is a variant.
 - Reptile: Nichol, Achiam, Schulman, "On First-Order Meta-Learning Algorithms", 2018, arXiv
   1803.02999: batches, the mean of a cohort, a step that falls to nothing.
 - FedAvg, FedSGD: McMahan et al., "Communication-Efficient Learning of Deep Networks from
@@ -25,9 +26,10 @@ import numpy as np
 from experiments import cost
 from experiments.fleet import with_rates, without_local
 from protocol.topics import Topics
+from rounds.optimizers import Step, optimizer_of
 from simulation.conditions import TASKS_STREAM
 from simulation.fleet import Measured, measure
-from simulation.float64 import FloatEngine
+from simulation.float64 import UNIT, FloatEngine
 from simulation.passes import ONLINE, Passes
 from simulation.tasks import stacked
 
@@ -64,6 +66,8 @@ class Habits:
     """Whether the step falls to nothing, evenly over the rounds."""
     serial: bool = False
     """Whether each board works on what the one before left."""
+    adam: bool = False
+    """Whether the server follows the mean change as the spec says, and not by the step alone."""
 
 
 class Rival:
@@ -82,6 +86,8 @@ class Rival:
         spec = habits.spec
         self.shared: NDArray[np.float64] = spec.start().astype(np.float64)
         """Parameters, in weight units."""
+        self._optimizer = optimizer_of(spec.rounds) if habits.adam else Step()
+        self._moments = self._optimizer.start(len(self.shared))
         self.bytes_up = self.bytes_down = self.operations = 0
         cohort = spec.rounds.cohort
         topics = Topics(spec.fleet)
@@ -100,7 +106,8 @@ class Rival:
             if self._habits.falls:
                 step *= 1 - round_ / rules.count
             for cohort in cohorts:
-                self.shared += step * (self._made(cohort, round_) - self.shared)
+                change = UNIT * (self._made(cohort, round_) - self.shared)
+                self.shared += self._optimizer.move(change, self._moments, step) / UNIT
             self.bytes_up += self._round_up
             self.bytes_down += self._round_down
             self.operations += self._round_operations

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -31,11 +32,17 @@ class Scenario:
     """Support samples of each class; None for the spec's support."""
     choosing: bool = False
     """Whether the held-out tasks are those by which settings are chosen."""
+    digest: str = field(init=False)
+    """Of the spec, which decides a run as well."""
+
+    def __post_init__(self) -> None:
+        said = _shipped(self.network).model_dump_json().encode()
+        object.__setattr__(self, "digest", blake2b(said, digest_size=8).hexdigest())
 
     @property
     def spec(self) -> Spec:
         """The shipped one, with these rounds and shots."""
-        spec = Spec.from_file(PROJECT / "specs" / f"{self.network}.toml")
+        spec = _shipped(self.network)
         rounds = spec.rounds.model_copy(update={"count": self.rounds})
         training = spec.training
         if self.shots is not None:
@@ -55,6 +62,11 @@ class Scenario:
     def tasks(self) -> tuple[Samples, Samples]:
         """To learn from, and held out."""
         return _tasks(self.network, self.data, self.shots, choosing=self.choosing)
+
+
+@cache
+def _shipped(network: str) -> Spec:
+    return Spec.from_file(PROJECT / "specs" / f"{network}.toml")
 
 
 @cache
