@@ -28,6 +28,8 @@ RANGES: Final = {
     "step_max": ("rounds", 0.3, 10.0),
 }
 """The table and the limits of what is searched by its logarithm."""
+_ADAPTIVE: Final = (0.003, 0.3)
+"""Limits of step_max where the optimizer goes about so far in each parameter, whatever it hears."""
 NAMES: Final = (*RANGES, "support", "query", "local")
 _LEAST_HALF: Final = 5
 """Neither support nor query gets less than this part of a round's samples."""
@@ -100,6 +102,8 @@ class Space:
                 values[name] = trial.suggest_int(name, *limits)
             else:
                 _, low, high = RANGES[name]
+                if name == "step_max" and self.given.rounds.optimizer.rule not in {"step", "avgm"}:
+                    low, high = _ADAPTIVE
                 own = float(now[name])  # type: ignore[assignment] # a number either way
                 drawn = trial.suggest_float(name, min(low, own), max(high, own), log=True)
                 # Two digits are what a person would write; what was given stays as it is.
