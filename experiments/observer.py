@@ -31,7 +31,7 @@ PARTITIONS: Final[tuple[tuple[str, tuple[int, ...] | None, float], ...]] = (
     ("partial", None, 1.0),
     ("full", (), 1 / 3),
 )
-"""Name, local layers, factor of the server's step: with nothing local the spec's diverges."""
+"""Name, local layers, factor of the server's step: with nothing local the whole one is too far."""
 WHAT: Final = {
     "task": "share of the sine that is told",
     "drawing": "AUC, this drawing or another one of the character",
@@ -181,5 +181,5 @@ def _protocol(jobs: Mapping[str, Sequence[Attack]]) -> str:
         )
     return text + (
         " Boards are those of the first round, or learn from the version in the middle of a run; "
-        "with nothing local the server's step is a third, as the spec's own diverges there."
+        "with nothing local the server's step is a third of the spec's."
     )
