@@ -29,9 +29,11 @@ if TYPE_CHECKING:
 OURS: Final = "tinymetafed"
 METHODS: Final = (OURS, "tinymetafed/no-top-p", "tinyreptile", "fedavg")
 MESSAGES: Final = {OURS: 4, "tinymetafed/no-top-p": 4, "tinyreptile": 2, "fedavg": 2}
-"""MQTT packets of a board's round each way. TinyMetaFed's bring an announcement, a delta, a receipt
-and an acknowledgement, and take an update and up to three; rivals' a model and an acknowledgement,
-both ways."""
+"""MQTT packets of a board's round each way.
+
+TinyMetaFed's bring an announcement, a delta, a receipt and an acknowledgement; an update and what
+it acknowledges are taken to be as many. Rivals' are a model and an acknowledgement, both ways.
+"""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from experiments.plots import Plot, Series
-from experiments.power import CHIPS, ESP32, LINK, LINK_SOURCES, parts, saved, total
+from experiments.power import CHIPS, CLAIMED, ESP32, LINK, LINK_SOURCES, parts, saved, total
 from experiments.report import markdown
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 STAYS: Final = replace(LINK, connect=0.0)
 """A board that stays connected; what it takes to stay so is not counted."""
 LINKS: Final = {"each round": LINK, "stays connected": STAYS}
-CLAIMED: Final = {"time": 0.60, "bytes": 0.70, "energy": 0.50}
-"""What the paper says TinyMetaFed saves."""
 HEAD: Final = ("beside", "board", "connects", "bytes saved", "time saved", "energy saved")
 
 
@@ -128,15 +126,17 @@ def _verdict(found: Sequence[Played]) -> str:
             for chip in CHIPS:
                 shares = savings(*pair, chip, link)
                 kept = [what for what, share in shares.items() if share >= CLAIMED[what]]
-                said.append(f"{' and '.join(kept) or 'none'} on {chip.name}")
+                said.append(f"{', '.join(kept) or 'none'} on {chip.name}")
             sentences.append(f"- beside {other.method}, {_connecting(how)}: {'; '.join(said)}")
+    claimed = ", ".join(f"{what} {share:.0%}" for what, share in CLAIMED.items())
     return (
-        "Of the three savings claimed (time 60 %, bytes 70 %, energy 50 %) these were reached at "
-        "equal rounds:\n\n" + "\n".join(sentences)
+        f"Of the three savings claimed ({claimed}) these were reached at equal rounds:\n\n"
+        + "\n".join(sentences)
     )
 
 
 def _connecting(how: str) -> str:
+    """Words for a key of LINKS."""
     return "connecting in each round" if how == "each round" else "staying connected"
 
 
@@ -235,7 +235,7 @@ def plots(played: Sequence[Played]) -> list[Plot]:
                 for each in found
             ]
             name = f"{network}-{how.replace(' ', '-')}"
-            title = f"{network}: {metric} over energy,\n{_connecting(how)}"
+            title = f"{network}: {metric} over energy, {_connecting(how)}"
             x = f"modelled joules of a board ({ESP32.name})"
             made.append(Plot(name, title, x, metric, series, log_x=True, log_y=metric == "loss"))
         made.append(_over_connecting(network, found))
