@@ -155,9 +155,11 @@ def _equal_value(found: Sequence[Played]) -> str:
         for _, *line in _lines((ours, mine), (other, its)):
             lines.append([other.method, f"{goal:.3f}", rounds, *line])
     head = [HEAD[0], metric, "rounds, ours to its", *HEAD[1:]]
+    chance = 1 / ours.scenario.spec.layers[-1].outputs
+    guessed = "" if metric == "loss" else f" Guessing gives {chance:.3f}; there it says nothing."
     return (
         f"At equal {metric}: where each first reached the worse of the two last values, by the "
-        f"points of the curve.\n\n{markdown(head, lines)}"
+        f"points of the curve.{guessed}\n\n{markdown(head, lines)}"
     )
 
 
