@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from experiments import compare, partition, top_p
+from experiments import compare, energy, partition, top_p
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -63,5 +63,10 @@ EXPERIMENTS: Final[dict[str, Experiment]] = {
         "how much to send, how to choose it, and what an observer learns from it",
         top_p.make,
         may=("omniglot",),
+    ),
+    "energy": Experiment(
+        "modelled energy, time and bytes beside the savings that are claimed",
+        energy.make,
+        may=("omniglot", "keywords"),
     ),
 }

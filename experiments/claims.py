@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from experiments.power import CLAIMED, saved
+
 Results = Mapping[str, dict[str, Any]]
 """What one experiment's results.json holds."""
 NETWORKS: Final = ("sine", "omniglot", "keywords")
@@ -46,6 +48,7 @@ def claims(found: Mapping[str, Results]) -> list[tuple[str, str, str]]:
         *_beside_all(found),
         *_parts(found),
         *_observer(found),
+        *_savings(found),
     ]
 
 
@@ -146,3 +149,25 @@ def _observer(found: Mapping[str, Results]) -> Iterator[tuple[str, str, str]]:
         kept = (ours - blind) / (full - blind) if full > blind else 1.0
         verdict = "held" if kept < 0.5 else "held in part" if kept < 0.9 else "did not hold"
         yield "protects privacy", text, verdict
+
+
+def _savings(found: Mapping[str, Results]) -> Iterator[tuple[str, str, str]]:
+    results = found.get("energy", {})
+    claim = ", ".join(f"{share:.0%} less {what}" for what, share in CLAIMED.items())
+    for network in NETWORKS:
+        if f"{network}/{OURS}" not in results:
+            continue
+        ours, theirs = results[f"{network}/{OURS}"], results[f"{network}/{TINY}"]
+        parts, reached = [], []
+        for how, mine in ours["modelled"].items():
+            its = theirs["modelled"][how]
+            shares = {
+                "time": saved(mine["seconds"], its["seconds"]),
+                "bytes": saved(bytes_of(ours), bytes_of(theirs)),
+                "energy": saved(mine["joules"], its["joules"]),
+            }
+            parts.append(f"{how}: {', '.join(f'{what} {s:.0%}' for what, s in shares.items())}")
+            reached += [shares[what] >= CLAIMED[what] for what in CLAIMED]
+        verdict = "held" if all(reached) else "held in part" if any(reached) else "did not hold"
+        text = f"{network}, beside TinyReptile at equal rounds, modelled; {'; '.join(parts)}"
+        yield claim, text, verdict

@@ -105,3 +105,16 @@ def test_results_are_brought_into_the_docs_with_their_facts(tmp_path: Path) -> N
     assert "![Loss](results/sine/rounds.png)" in page
     assert "[Sines, in full](results/sine/README.md)" in page
     assert "| fewer bytes, and faster convergence | sine: 0.400 ± 0.020 against" in page
+
+
+def test_savings_are_judged_as_modelled() -> None:
+    cheap, dear = {"seconds": 1.0, "joules": 0.1}, {"seconds": 4.0, "joules": 0.4}
+    ours = result(0.4, 0.02, 100) | {"modelled": {"ESP32, each round": cheap}}
+    theirs = result(0.9, 0.1, 1000) | {"modelled": {"ESP32, each round": dear}}
+    found = {"energy": {"sine/tinymetafed": ours, "sine/tinyreptile": theirs}}
+    ((claim, text, verdict),) = claims(found)
+    assert claim == "60% less time, 70% less bytes, 50% less energy"
+    assert "modelled; ESP32, each round: time 75%, bytes 90%, energy 75%" in text
+    assert verdict == "held"
+    theirs["modelled"]["ESP32, each round"] = cheap
+    assert [verdict for _, _, verdict in claims(found)] == ["held in part"]
