@@ -137,7 +137,10 @@ def make(comparison: Comparison, request: Request, study: Study) -> Report:
         Search(replace(where, rounds=rounds, choosing=True), method, effort.trials, effort.judged)
         for _, method, where, rounds in plans
     ]
-    found = study.run(search, searches, "settings")
+    # The longest first: at the end nobody waits long for the last.
+    order = sorted(range(len(plans)), key=lambda at: -searches[at].scenario.rounds)
+    made = study.run(search, [searches[at] for at in order], "settings")
+    found = [made[order.index(at)] for at in range(len(plans))]
     trials = [
         Trial(where, method, best["settings"], seed, effort.tested, effort.points, effort.asked)
         for (_, method, where, _), best in zip(plans, found, strict=True)
