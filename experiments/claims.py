@@ -118,7 +118,7 @@ _PARTS: Final = {
 def _parts(found: Mapping[str, Results]) -> Iterator[tuple[str, str, str]]:
     for part, claim in _PARTS.items():
         for network in NETWORKS:
-            if network not in found:
+            if f"{OURS}/{part}" not in found.get(network, {}):
                 continue
             ours, without = found[network][OURS], found[network][f"{OURS}/{part}"]
             told = better(ours, without)

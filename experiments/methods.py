@@ -69,6 +69,12 @@ class Method:
     arrays: Callable[[Spec, Settings], int] | None
     """Bytes of a board's arrays; None where no board trains."""
 
+    def ranges_for(self, spec: Spec) -> Mapping[str, Range]:
+        """The ranges where the spec's server follows by its rule: a plain step is a larger one."""
+        if "step_max" in self.ranges and spec.rounds.optimizer.rule == "step":
+            return {**self.ranges, "step_max": STEP}
+        return self.ranges
+
 
 RATE: Final = Range(0.002, 0.3)
 STEP: Final = Range(0.2, 5.0)
@@ -259,3 +265,9 @@ METHODS: Final[dict[str, Method]] = {
     ),
 }
 """In the order of tables."""
+
+
+def methods_for(spec: Spec) -> list[str]:
+    """Those that differ from each other with this spec: its server may know no Adam."""
+    plain = spec.rounds.optimizer.rule == "step"
+    return [name for name in METHODS if not (plain and name.endswith("adam"))]
