@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from experiments import compare
+from experiments import compare, online
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,5 +53,10 @@ EXPERIMENTS: Final[dict[str, Experiment]] = {
         "TinyMetaFed and its rivals tell keywords of speakers never met",
         partial(compare.make, compare.KEYWORDS),
         needs=("keywords",),
+    ),
+    "online": Experiment(
+        "each sample used once beside stored batches: streams that stay, drift and switch; memory",
+        online.make,
+        may=("omniglot",),
     ),
 }
