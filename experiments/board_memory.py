@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from benchmarks import whole_client
-from benchmarks.board import ON_BOARD
 from localfleet.emulator import Emulator, compiled_client
 from localfleet.errors import LocalFleetError, ProcessError
 from localfleet.processes import PROJECT
@@ -87,7 +86,7 @@ def run_batch(wanted: Stored) -> dict[str, Any] | None:
     plan = {field.name: getattr(spec.plan, field.name) for field in fields(Plan)}
     with Emulator("cortex-m0") as board:
         board.add(compiled_client("cortex-m0"))
-        source = (ON_BOARD / "batch.py").read_text(encoding="utf-8")
+        source = (whole_client.ON_BOARD / "batch.py").read_text(encoding="utf-8")
         board.compile("batch.mpy", source)
         (board.folder / "base.bin").write_bytes(spec.start().astype("<i2").tobytes())
         board.write("case.json", json.dumps({"plan": plan, "seed": SEED}))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from experiments import streams
 from experiments.cost import step_operations
-from experiments.fleet import BATCH, with_rates
+from experiments.fleet import BATCH, rebuilt, with_rates
 from experiments.scenario import Scenario
-from experiments.streams import Kind
+from experiments.streams import Kind, Streams
 from protocol import fixed
+from protocol.network import Model
 from simulation.boards import Crew, Trainer
 from simulation.conditions import Conditions, Poisoned
 from simulation.engine import Engine
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from experiments.study import Outcome
     from protocol.fixed import Words
+    from protocol.spec import Spec
 
     Reals = NDArray[np.float64]
 
@@ -93,35 +96,77 @@ def follow(wanted: Following) -> Outcome:
     """
     learner, scenario = wanted.learner, wanted.scenario
     spec = with_rates(scenario.spec, learner.rate, scenario.spec.training.rate_global)
-    rng = np.random.default_rng((wanted.seed, STREAMS))
-    _, tested = scenario.tasks()
-    stream = streams.draw(tested, wanted.kind, wanted.boards, rng)
     kind = Engine if learner.stored == 1 else FloatEngine
-    engine: Engine | FloatEngine = kind(spec, wanted.boards)
-    engine.load(np.array(wanted.published), local=False)
+    stream = _seen(
+        *(scenario, wanted.kind, wanted.published, wanted.boards, wanted.seed),
+        real=kind is FloatEngine,
+    )
+    engine: Engine | FloatEngine = kind(_local_part(spec), wanted.boards)
     engine.load(spec.local_start(), local=True)
-    engine.seed([int(seed) for seed in rng.integers(2**32, size=wanted.boards)])
+    # The generator of the whole network's layer.
+    below = _lowest_local(spec) - 1
+    boards = [fixed.fnv1a(f"{wanted.seed}/{board}") for board in range(wanted.boards)]
+    engine.seed([fixed.layer_seed(board, below) for board in boards])
     passes = Passes(min(learner.stored, BATCH), learner.epochs)
     errors = []
     learned = 0
-    with np.errstate(over="ignore", invalid="ignore"):  # Too high a rate is found to be one.
-        for at in range(streams.LENGTH):
-            errors.append(_error(scenario, engine.forward(stream.x[at])[-1], stream.y[at]))
-            if (at + 1) % learner.stored == 0:
-                some = slice(learned, at + 1)
-                passes.learn(engine, stream.x[some], stream.y[some], local=True)
-                learned = at + 1
-        final = np.mean(
-            [
-                _error(scenario, engine.forward(x)[-1], y)
-                for x, y in zip(stream.asked_x, stream.asked_y, strict=True)
-            ]
-        )
+    for at in range(streams.LENGTH):
+        errors.append(_error(scenario, engine.forward(stream.x[at])[-1], stream.y[at]))
+        if (at + 1) % learner.stored == 0:
+            some = slice(learned, at + 1)
+            passes.learn(engine, stream.x[some], stream.y[some], local=True)
+            learned = at + 1
+    final = np.mean(
+        [
+            _error(scenario, engine.forward(x)[-1], y)
+            for x, y in zip(stream.asked_x, stream.asked_y, strict=True)
+        ]
+    )
     return {
         "errors": errors,
         "final": float(final),
         "operations": learned * learner.epochs * step_operations(spec.layers, local=True),
     }
+
+
+@lru_cache(maxsize=1)
+def _seen(  # noqa: PLR0913 - all that decides it
+    scenario: Scenario,
+    kind: Kind,
+    published: tuple[int, ...],
+    boards: int,
+    seed: int,
+    *,
+    real: bool,
+) -> Streams:
+    """Streams as the local layers see them: what is below does not learn, so it computes once."""
+    spec = scenario.spec
+    _, tested = scenario.tasks()
+    stream = streams.draw(tested, kind, boards, np.random.default_rng((seed, STREAMS)))
+    engine = (FloatEngine if real else Engine)(spec, boards)
+    engine.load(np.array(published), local=False)
+    first = _lowest_local(spec)
+    x, asked_x = (
+        np.array([engine.forward(sample)[first] for sample in samples])
+        for samples in (stream.x, stream.asked_x)
+    )
+    return Streams(x, stream.y, asked_x, stream.asked_y)
+
+
+def _lowest_local(spec: Spec) -> int:
+    return min(i for i, layer in enumerate(spec.layers) if layer.local)
+
+
+def _local_part(spec: Spec) -> Spec:
+    """The layers from the lowest local one up, as a network of their own."""
+    first = _lowest_local(spec)
+    layer = spec.layers[first]
+    parts = {
+        "inputs": (layer.height, layer.width, layer.channels),
+        "layers": spec.model.layers[first:],
+    }
+    fields = {name: getattr(spec.model, name) for name in Model.model_fields} | parts
+    return rebuilt(spec, model=Model.model_construct(**fields))
 
 
 def _error(scenario: Scenario, z: NDArray[np.number], y: Words) -> float:
@@ -153,7 +198,6 @@ def choose(wanted: Choice) -> Outcome:
         for rate in wanted.rates:
             learner = replace(wanted.following.learner, rate=rate, epochs=epochs)
             outcome = follow(replace(wanted.following, learner=learner))
-            error = float(np.mean(outcome["errors"]))
-            trials.append([rate, epochs, error if np.isfinite(error) else 1e9])
+            trials.append([rate, epochs, float(np.mean(outcome["errors"]))])
     best = min(trials, key=lambda trial: trial[2])
     return {"rate": best[0], "epochs": best[1], "trials": trials}

@@ -64,7 +64,8 @@ def _series(each: Followed) -> Series:
     values = [error.mean for _, error in curve]
     if each.scenario.metric == "accuracy":
         values = [1 - value for value in values]
-    widths = [error.ci95 for _, error in curve]
+    # Of two seeds an interval says nothing and hides all curves.
+    widths = [error.ci95 for _, error in curve] if len(each.runs) > 2 else None
     return Series(each.name, [samples for samples, _ in curve], values, widths)
 
 
@@ -118,8 +119,9 @@ def _beside(some: Sequence[Followed], kind: str) -> str:
         f"{value_text(shipped, shipped.along)}; the best batch learner, {best.name}, to "
         f"{value_text(best, best.along)} with {best.operations / ours.operations:.1f} times the "
         f"operations. After it online has {value_text(ours, ours.final)}, and the best of batches, "
-        f"{last.name}, {value_text(last, last.final)}. Ratios of errors, a seed's online to its batch (below 1: "
-        f"online errs less), and of operations, batch to online:\n\n{markdown(head, lines)}"
+        f"{last.name}, {value_text(last, last.final)}. Ratios of errors, a seed's online to its "
+        "batch (below 1: online errs less), and of operations, batch to online:\n\n"
+        f"{markdown(head, lines)}"
     )
 
 
@@ -197,8 +199,9 @@ def protocol(followed: Sequence[Followed], efforts: Mapping[str, Effort]) -> str
         for each in followed
     ]
     trials = max(len(each.trials) for each in followed)
-    return f"""A fleet learns as its shipped spec says; each seed has its own ({fleets}). Then every board \
-follows a stream of {streams.LENGTH} samples alone. Its global layers stay as they were published; \
+    return f"""A fleet learns as its shipped spec says; each seed has its own ({fleets}). Then \
+every board follows a stream of {streams.LENGTH} samples alone. Its global layers stay as they \
+were published; \
 its local layers begin at their seeded start and learn. All learners meet the same streams in a \
 seed, of tasks that the fleet did not learn from.
 

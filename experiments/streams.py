@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
+from experiments.errors import ExperimentError
 from protocol import fixed
 from simulation.tasks import CharacterTasks, SineTasks
 
@@ -58,6 +59,7 @@ def draw(tasks: Samples, kind: Kind, boards: int, rng: np.random.Generator) -> S
 
     Raises:
         TypeError: these tasks have no streams.
+        ExperimentError: there are too few characters.
     """
     if isinstance(tasks, SineTasks):
         return _sines(kind, boards, rng)
@@ -96,7 +98,14 @@ def _characters(
     tasks: CharacterTasks, kind: Kind, rng: np.random.Generator
 ) -> tuple[Words, Words, Words, Words]:
     """One board's. Where there are fewer drawings of a character than samples, they come again."""
-    characters = [rng.choice(len(tasks.drawings), tasks.ways, replace=False) for _ in range(TASKS)]
+    count = TASKS * tasks.ways
+    if count > len(tasks.drawings):
+        raise ExperimentError(
+            f"{len(tasks.drawings)} characters are held out, but a stream takes {count}: give a "
+            "larger data set"
+        )
+    # No character is in two tasks: its drawings are asked after one of them.
+    characters = rng.choice(len(tasks.drawings), count, replace=False).reshape(TASKS, -1)
     drawings = tasks.drawings.shape[1]
     orders = rng.permuted(
         np.tile(np.arange(drawings), (TASKS, tasks.ways, 1)),
@@ -111,11 +120,11 @@ def _characters(
     for task, way in zip(which.tolist(), y.tolist(), strict=True):
         drawing = orders[task, way, seen[task, way] % (drawings - _KEPT)]
         seen[task, way] += 1
-        x.append(tasks.drawings[characters[task][way], drawing].ravel())
+        x.append(tasks.drawings[characters[task, way], drawing].ravel())
     last = int(places(kind)[-1])
     asked_y = np.resize(np.arange(tasks.ways), ASKED)
     asked_x = [
-        tasks.drawings[characters[last][way], orders[last, way, -1 - n // tasks.ways % _KEPT]]
+        tasks.drawings[characters[last, way], orders[last, way, -1 - n // tasks.ways % _KEPT]]
         for n, way in enumerate(asked_y.tolist())
     ]
     return np.array(x), y[:, None], np.array(asked_x).reshape(ASKED, -1), asked_y[:, None]
