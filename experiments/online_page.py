@@ -199,6 +199,11 @@ def protocol(followed: Sequence[Followed], efforts: Mapping[str, Effort]) -> str
         for each in followed
     ]
     trials = max(len(each.trials) for each in followed)
+    at_end = [
+        f"{each.name} ({each.scenario.network}, {each.kind}): {what}"
+        for each in followed
+        for what in _ends(each)
+    ]
     return f"""A fleet learns as its shipped spec says; each seed has its own ({fleets}). Then \
 every board follows a stream of {streams.LENGTH} samples alone. Its global layers stay as they \
 were published; \
@@ -221,7 +226,8 @@ before and after a switch; one of 8 does not, for switches come when it is empty
 **Settings** of each learner were searched for each kind of stream with the same effort: a grid of \
 {trials} trials of rates, or of rates and epochs, by the error along streams of other tasks, from \
 a start of another fleet. `online` has the spec's rate, and no search. All trials are in \
-`trials.csv`.
+`trials.csv`. Found at an end of its grid, so that what lies beyond may do better: \
+{"; ".join(at_end) or "nothing"}.
 
 **Errors.** Each sample is tested before it is learned from (prequential error; Gama, Sebastião \
 and Rodrigues, "On evaluating stream learning algorithms", 2013). After the stream {streams.ASKED} \
@@ -237,3 +243,14 @@ local side, whose gradient is smaller. Pixels stored in a byte each would take h
 samples' room. The last number of stored samples of each network is a round's.
 
 {markdown(["settings", "learner", "rate", "epochs"], settings)}"""
+
+
+def _ends(each: Followed) -> list[str]:
+    """Which of the settings found are the least or the most of what was tried."""
+    found = (("rate", each.learner.rate), ("epochs", each.learner.epochs))
+    tried = [sorted({trial[at] for trial in each.trials}) for at in (0, 1)]
+    return [
+        f"{value:g} {what}" if what == "epochs" else f"{what} {value:g}"
+        for (what, value), values in zip(found, tried, strict=True)
+        if len(values) > 1 and value in (values[0], values[-1])
+    ]
