@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from experiments import compare, energy, partition, top_p
+from experiments import compare, energy, online, partition, top_p
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -68,5 +68,10 @@ EXPERIMENTS: Final[dict[str, Experiment]] = {
         "modelled energy, time and bytes beside the savings that are claimed",
         energy.make,
         may=("omniglot", "keywords"),
+    ),
+    "online": Experiment(
+        "each sample used once beside stored batches: streams that stay, drift and switch; memory",
+        online.make,
+        may=("omniglot",),
     ),
 }

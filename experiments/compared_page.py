@@ -213,8 +213,8 @@ last table, all trials are in `trials.csv`.
 `no-online`: boards do not know batches. Rivals compute in float64, without any rounding. So did \
 all trials of settings.
 
-{adam}**Bytes** are those of whole MQTT packets, of all boards together. Of TinyMetaFed and its variants \
-all count: connecting, the first model, announcements, deltas, updates, receipts, \
+{adam}**Bytes** are those of whole MQTT packets, of all boards together. Of TinyMetaFed and its \
+variants all count: connecting, the first model, announcements, deltas, updates, receipts, \
 acknowledgements. Of rivals only the models count, as float32, one packet each, with its \
 acknowledgement; of `transfer` the samples, and the model once to each board.
 

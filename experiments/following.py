@@ -1,0 +1,203 @@
+"""Boards that follow streams with their local layers: online, or with stored samples in batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from experiments import streams
+from experiments.cost import step_operations
+from experiments.fleet import BATCH, rebuilt, with_rates
+from experiments.scenario import Scenario
+from experiments.streams import Kind, Streams
+from protocol import fixed
+from protocol.network import Model
+from simulation.boards import Crew, Trainer
+from simulation.conditions import Conditions, Poisoned
+from simulation.engine import Engine
+from simulation.float64 import FloatEngine
+from simulation.passes import Passes
+from simulation.run import Run
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from experiments.study import Outcome
+    from protocol.fixed import Words
+    from protocol.spec import Spec
+
+    Reals = NDArray[np.float64]
+
+STREAMS: Final = 11
+"""Sets what streams are drawn from apart from what the fleet learned from."""
+
+
+@dataclass(frozen=True)
+class Learner:
+    """How a board learns from its stream."""
+
+    stored: int
+    """Samples that it waits for before it learns from them; of 1 none is stored."""
+    rate: float
+    epochs: int = 1
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """A fleet that learns what boards start from, as its spec says."""
+
+    scenario: Scenario
+    seed: int
+
+
+def begin(wanted: Beginning) -> Outcome:
+    """Let the fleet learn.
+
+    Returns:
+        ``published``, its global parameters in weight units.
+    """
+    spec = wanted.scenario.spec
+    learned, _ = wanted.scenario.tasks()
+    names = [f"board-{number}" for number in range(spec.rounds.cohort)]
+    trainer = Trainer(spec, names, learned, Engine, Poisoned(), wanted.seed)
+    run = Run(spec, names, Crew(trainer), Conditions(), wanted.seed)
+    for _ in run.rounds():
+        pass
+    return {"published": run.model.published.tolist()}
+
+
+@dataclass(frozen=True)
+class Following:
+    """Boards on their streams, once."""
+
+    scenario: Scenario
+    kind: Kind
+    learner: Learner
+    published: tuple[int, ...]
+    """The global parameters, which do not learn."""
+    boards: int
+    seed: int
+    """Of the streams and of stochastic rounding: learners meet the same streams."""
+
+
+def follow(wanted: Following) -> Outcome:
+    """Test on each sample, then learn from it, or store it until a batch is full.
+
+    Samples of a batch are gone through in steps of at most BATCH, in float64; online learning is
+    in the board's own arithmetic.
+
+    Returns:
+        ``errors``, the mean over boards of each sample's error before it was learned from;
+        ``final``, that of samples asked after the stream; ``operations`` of one board. An error is
+        a squared one, or of classes 1 where another class is told.
+    """
+    learner, scenario = wanted.learner, wanted.scenario
+    spec = with_rates(scenario.spec, learner.rate, scenario.spec.training.rate_global)
+    kind = Engine if learner.stored == 1 else FloatEngine
+    stream = _seen(
+        *(scenario, wanted.kind, wanted.published, wanted.boards, wanted.seed),
+        real=kind is FloatEngine,
+    )
+    engine: Engine | FloatEngine = kind(_local_part(spec), wanted.boards)
+    engine.load(spec.local_start(), local=True)
+    # The generator of the whole network's layer.
+    below = _lowest_local(spec) - 1
+    boards = [fixed.fnv1a(f"{wanted.seed}/{board}") for board in range(wanted.boards)]
+    engine.seed([fixed.layer_seed(board, below) for board in boards])
+    passes = Passes(min(learner.stored, BATCH), learner.epochs)
+    errors = []
+    learned = 0
+    for at in range(streams.LENGTH):
+        errors.append(_error(scenario, engine.forward(stream.x[at])[-1], stream.y[at]))
+        if (at + 1) % learner.stored == 0:
+            some = slice(learned, at + 1)
+            passes.learn(engine, stream.x[some], stream.y[some], local=True)
+            learned = at + 1
+    final = np.mean(
+        [
+            _error(scenario, engine.forward(x)[-1], y)
+            for x, y in zip(stream.asked_x, stream.asked_y, strict=True)
+        ]
+    )
+    return {
+        "errors": errors,
+        "final": float(final),
+        "operations": learned * learner.epochs * step_operations(spec.layers, local=True),
+    }
+
+
+@lru_cache(maxsize=1)
+def _seen(  # noqa: PLR0913 - all that decides it
+    scenario: Scenario,
+    kind: Kind,
+    published: tuple[int, ...],
+    boards: int,
+    seed: int,
+    *,
+    real: bool,
+) -> Streams:
+    """Streams as the local layers see them: what is below does not learn, so it computes once."""
+    spec = scenario.spec
+    _, tested = scenario.tasks()
+    stream = streams.draw(tested, kind, boards, np.random.default_rng((seed, STREAMS)))
+    engine = (FloatEngine if real else Engine)(spec, boards)
+    engine.load(np.array(published), local=False)
+    first = _lowest_local(spec)
+    x, asked_x = (
+        np.array([engine.forward(sample)[first] for sample in samples])
+        for samples in (stream.x, stream.asked_x)
+    )
+    return Streams(x, stream.y, asked_x, stream.asked_y)
+
+
+def _lowest_local(spec: Spec) -> int:
+    return min(i for i, layer in enumerate(spec.layers) if layer.local)
+
+
+def _local_part(spec: Spec) -> Spec:
+    """The layers from the lowest local one up, as a network of their own."""
+    first = _lowest_local(spec)
+    layer = spec.layers[first]
+    parts = {
+        "inputs": (layer.height, layer.width, layer.channels),
+        "layers": spec.model.layers[first:],
+    }
+    fields = {name: getattr(spec.model, name) for name in Model.model_fields} | parts
+    return rebuilt(spec, model=Model.model_construct(**fields))
+
+
+def _error(scenario: Scenario, z: NDArray[np.number], y: Words) -> float:
+    """Mean over boards."""
+    if scenario.metric == "loss":
+        apart = (z.astype(np.float64) - y) * 2.0**-fixed.ACTIVATION_BITS
+        return float((apart**2).sum(axis=1).mean())
+    return float((z.argmax(axis=1) != y[:, 0]).mean())
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Of a learner's settings for a kind of stream."""
+
+    following: Following
+    rates: tuple[float, ...]
+    epochs: tuple[int, ...]
+
+
+def choose(wanted: Choice) -> Outcome:
+    """Try all pairs of a rate and epochs.
+
+    Returns:
+        ``rate`` and ``epochs`` with the lowest mean error along the stream, and ``trials``, a list
+        of rates, epochs and mean errors.
+    """
+    trials = []
+    for epochs in wanted.epochs:
+        for rate in wanted.rates:
+            learner = replace(wanted.following.learner, rate=rate, epochs=epochs)
+            outcome = follow(replace(wanted.following, learner=learner))
+            trials.append([rate, epochs, float(np.mean(outcome["errors"]))])
+    best = min(trials, key=lambda trial: trial[2])
+    return {"rate": best[0], "epochs": best[1], "trials": trials}
