@@ -5,17 +5,17 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from experiments import report
-from experiments.catalogue import EXPERIMENTS, Experiment, Request
 from experiments.errors import ExperimentError
-from experiments.study import Study
 from simulation.held_out import HOW, network_of
+
+if TYPE_CHECKING:
+    from experiments.catalogue import Experiment
 
 FOLDER = Path("build") / "experiments"
 SEEDS, QUICK_SEEDS = 5, 2
@@ -54,6 +54,11 @@ def experiment(  # noqa: PLR0913 - one argument a flag
 
     It can be stopped by Ctrl-C; the same command goes on.
     """
+    # Only here are all experiments needed: the service starts without them.
+    from experiments import report  # noqa: PLC0415
+    from experiments.catalogue import EXPERIMENTS, Request  # noqa: PLC0415
+    from experiments.study import Study  # noqa: PLC0415
+
     chosen = EXPERIMENTS.get(name)
     if chosen is None:
         known = "\n".join(f"  {name:10} {each.about}" for name, each in EXPERIMENTS.items())
@@ -88,7 +93,7 @@ def experiment(  # noqa: PLR0913 - one argument a flag
     console.print(f"{page}  ({time.monotonic() - start:.0f} s)")
 
 
-def _data(name: str, chosen: Experiment, paths: list[Path]) -> dict[str, Path]:
+def _data(name: str, chosen: "Experiment", paths: list[Path]) -> dict[str, Path]:
     """Where each data set lies, by the spec that learns from it."""
     found = {network_of(path): path for path in paths}
     for network in found.keys() - {*chosen.needs, *chosen.may}:

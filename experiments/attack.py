@@ -23,7 +23,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from scipy.stats import rankdata
 
 from experiments.fleet import Fleet, Recipe
 from experiments.settings import Setting, spec_of
@@ -255,6 +254,8 @@ def _cosines(seen: Reals, gradients: Reals) -> Reals:
 
 def auc(members: Sequence[float] | Reals, others: Sequence[float] | Reals) -> float:
     """The chance that a member's score is above another's (Mann and Whitney, 1947)."""
+    from scipy.stats import rankdata  # noqa: PLC0415 - slow to load
+
     count = len(members)
     ranks = rankdata(np.concatenate([members, others]))
     above = ranks[:count].sum() - count * (count + 1) / 2

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import t as student
 
 from experiments import plots
 
@@ -37,6 +36,8 @@ class Estimate:
         mean = float(np.mean(values))
         if len(values) < 2:
             return cls(mean, 0.0)
+        from scipy.stats import t as student  # noqa: PLC0415 - slow to load
+
         quantile = float(student.ppf(0.975, len(values) - 1))
         return cls(mean, quantile * float(np.std(values, ddof=1)) / math.sqrt(len(values)))
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Final
 
-import optuna
-from optuna.trial import TrialState
 from pydantic import ValidationError
 
 from tuning.errors import TuningError
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from optuna.trial import Trial
+    from optuna.trial import Trial, TrialState
 
     from protocol.spec import Spec
 
@@ -87,6 +85,8 @@ class Search:
     """
 
     def __init__(self, space: Space, budget: Budget, seed: int) -> None:
+        import optuna  # noqa: PLC0415 - slow to load, and other commands do without
+
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self.budget = space, budget
         self.tried: list[Tried] = []
@@ -96,6 +96,7 @@ class Search:
         )
         self._study.enqueue_trial(space.start())
         self._seen: list[Values] = []
+        self._states: type[TrialState] = optuna.trial.TrialState
 
     def propose(self) -> tuple[Trial, Tried] | None:
         """A setting that is worth a run; None if none is found."""
@@ -111,7 +112,7 @@ class Search:
             if (size := bytes_most(spec)) > self.budget.bytes:
                 self._skip(trial, spec, f"up to {size:,} bytes")
             elif values_of(spec) in self._seen:
-                self._study.tell(trial, state=TrialState.FAIL)
+                self._study.tell(trial, state=self._states.FAIL)
             else:
                 self._seen.append(values_of(spec))
                 self.tried.append(tried)
@@ -120,7 +121,7 @@ class Search:
 
     def _skip(self, trial: Trial, spec: Spec, reason: str) -> None:
         # As pruned it would count as good to the sampler while no run is finished.
-        self._study.tell(trial, state=TrialState.FAIL)
+        self._study.tell(trial, state=self._states.FAIL)
         self.tried.append(Tried(trial.number, spec, skipped=reason))
 
     def heard(self, trial: Trial, tried: Tried, score: Score) -> bool:
@@ -131,15 +132,17 @@ class Search:
             return False
         trial.report(score.loss, score.round)
         if trial.should_prune():
-            self._study.tell(trial, state=TrialState.PRUNED)
+            self._study.tell(trial, state=self._states.PRUNED)
             return False
         return True
 
     def mattered(self) -> dict[str, float]:
         """See :class:`Found`; by fANOVA's cheaper kin, PED-ANOVA (Watanabe et al., 2023)."""
-        finished = [one for one in self._study.trials if one.state is TrialState.COMPLETE]
+        finished = [one for one in self._study.trials if one.state is self._states.COMPLETE]
         if len(finished) < 10 or len(self.space.searched) < 2:
             return {}
+        import optuna  # noqa: PLC0415 - slow to load, and other commands do without
+
         evaluator = optuna.importance.PedAnovaImportanceEvaluator()
         return optuna.importance.get_param_importances(self._study, evaluator=evaluator)
 
