@@ -56,9 +56,8 @@ def tune(  # noqa: PLR0913 - one argument a flag
         typer.Option(
             help="What stays as it is, with commas between: percent, percent_down, rate_local, "
             "rate_global, step_max, support, query, local.",
-            show_default=False,
         ),
-    ] = "",
+    ] = "support",
     boards: Annotated[
         int | None,
         typer.Option(min=1, help="Boards of the fleet.", show_default="as a round asks"),
@@ -99,10 +98,13 @@ def tune(  # noqa: PLR0913 - one argument a flag
             processes=workers,
             told=shown.told,
         )
-    _write_trials(out.with_suffix(".trials.csv"), found)
     best = found.best
+    if best is None and found.was_interrupted:
+        typer.echo("tune: stopped before the first run was over; nothing is written", err=True)
+        raise typer.Exit(130)
     if best is None:
         raise TuningError("no run was over in time: give more --minutes, or fewer rounds")
+    _write_trials(out.with_suffix(".trials.csv"), found)
     facts: dict[str, Estimate] = {}
     if not found.was_interrupted and values_of(best.spec) != values_of(given):
         console.print(f"comparing both specs on held-out tasks, {seeds} fresh runs each")
@@ -249,7 +251,7 @@ def _row(tried: Tried) -> dict[str, Any]:
     return {
         "trial": tried.number,
         "state": state,
-        **values_of(tried.spec),
+        **tried.values,
         "round": last and last.round,
         "loss": last and last.loss,
         "accuracy": last and last.accuracy,
@@ -270,12 +272,14 @@ def _table(found: Found) -> Table:
     finished = sorted(
         (tried for tried in found.tried if tried.is_finished), key=lambda one: one.scores[-1].loss
     )
+    # A column a run: with one a setting, a terminal of 80 characters would cut the numbers short.
     table = Table(title="The best, by tasks to choose by")
-    names = list(values_of(finished[0].spec))
-    for column in ("trial", *names, "loss", "bytes"):
-        table.add_column(column, justify="right")
+    table.add_column("trial")
     for tried in finished[:_SHOWN]:
-        score, values = tried.scores[-1], values_of(tried.spec)
-        shown = [str(values[name]) for name in names]
-        table.add_row(str(tried.number), *shown, f"{score.loss:.4f}", f"{score.bytes:,.0f}")
+        table.add_column(str(tried.number), justify="right")
+    for name in finished[0].values:
+        table.add_row(name, *(str(tried.values[name]) for tried in finished[:_SHOWN]))
+    last = [tried.scores[-1] for tried in finished[:_SHOWN]]
+    table.add_row("loss", *(f"{score.loss:.4f}" for score in last))
+    table.add_row("bytes", *(f"{score.bytes:,.0f}" for score in last))
     return table

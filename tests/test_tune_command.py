@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from cli.main import commands
 from localfleet.processes import PROJECT
 from protocol import memory
 from protocol.spec import Spec
 from tests.test_simulate_command import PROGRAM
 from tuning.errors import TuningError
-from tuning.search import Budget, Search
+from tuning.search import Budget, Found, Search
 from tuning.space import Space, applied, bytes_most, values_of
 from tuning.spec_file import rewritten
 from tuning.worker import Job, Pools, played
@@ -121,6 +123,24 @@ def test_ctrl_c_writes_the_best_so_far(tmp_path: Path) -> None:
     }
 
 
+def test_ctrl_c_before_the_first_run_is_over_leaves_what_was_found_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, trials = tmp_path / "found.toml", tmp_path / "found.trials.csv"
+    trials.write_text("of another search")
+
+    def interrupted(*_: object, **__: object) -> Found:
+        return Found([], {}, was_interrupted=True)
+
+    # A signal to a process would come now before, now after its search began.
+    monkeypatch.setattr("cli.tune.search", interrupted)
+    done = CliRunner().invoke(commands, ["tune", "--spec", str(SINE), "--out", str(out)])
+    assert done.exit_code == 130, done.output
+    assert "stopped before the first run was over; nothing is written" in done.stderr
+    assert trials.read_text() == "of another search"
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -159,6 +179,7 @@ def test_a_partition_that_fits_no_board_is_skipped_before_it_costs_anything() ->
     skipped = [tried for tried in search.tried if tried.skipped]
     assert skipped
     assert all("bytes of heap" in tried.skipped for tried in skipped)
+    assert {tried.values["local"] for tried in skipped} == {"2"}  # What was drawn, as the CSV says.
     begun = [tried for tried in search.tried if not tried.skipped]
     assert {values_of(tried.spec)["local"] for tried in begun} == {"1,2"}
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic import ValidationError
 
 from tuning.errors import TuningError
-from tuning.space import Space, Values, bytes_most, values_of
+from tuning.space import Space, Values, applied, bytes_most
 from tuning.worker import Job, Score, Worker
 
 if TYPE_CHECKING:
@@ -47,10 +47,21 @@ class Tried:
     """A setting, and how it did."""
 
     number: int
-    spec: Spec
+    given: Spec
+    values: Values
+    """All that may be changed in the given spec."""
     scores: list[Score] = field(default_factory=list)
     skipped: str = ""
-    """Why it was not run."""
+    """Why it was not run; perhaps because there can be no such spec."""
+
+    @property
+    def spec(self) -> Spec:
+        """The given one with this setting.
+
+        Raises:
+            ValidationError: it breaks a rule of a spec: it does not fit a board, perhaps.
+        """
+        return applied(self.given, self.values)
 
     @property
     def is_finished(self) -> bool:
@@ -102,27 +113,25 @@ class Search:
         """A setting that is worth a run; None if none is found."""
         for _ in range(_DRAWS):
             trial = self._study.ask()
-            try:
-                spec = self.space.draw(trial)
-            except ValidationError as error:
-                reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-                self._skip(trial, self.space.given, reason)
-                continue
-            tried = Tried(trial.number, spec)
-            if (size := bytes_most(spec)) > self.budget.bytes:
-                self._skip(trial, spec, f"up to {size:,} bytes")
-            elif values_of(spec) in self._seen:
-                self._study.tell(trial, state=self._states.FAIL)
-            else:
-                self._seen.append(values_of(spec))
+            tried = Tried(trial.number, self.space.given, self.space.draw(trial))
+            tried.skipped = self._problem(tried)
+            if not tried.skipped and tried.values not in self._seen:
+                self._seen.append(tried.values)
                 self.tried.append(tried)
                 return trial, tried
+            # As pruned it would count as good to the sampler while no run is finished.
+            self._study.tell(trial, state=self._states.FAIL)
+            if tried.skipped:
+                self.tried.append(tried)
         return None
 
-    def _skip(self, trial: Trial, spec: Spec, reason: str) -> None:
-        # As pruned it would count as good to the sampler while no run is finished.
-        self._study.tell(trial, state=self._states.FAIL)
-        self.tried.append(Tried(trial.number, spec, skipped=reason))
+    def _problem(self, tried: Tried) -> str:
+        """Why a setting is not worth a run; nothing if it is."""
+        try:
+            size = bytes_most(tried.spec)
+        except ValidationError as error:
+            return error.errors()[0]["msg"].removeprefix("Value error, ")
+        return f"up to {size:,} bytes" if size > self.budget.bytes else ""
 
     def heard(self, trial: Trial, tried: Tried, score: Score) -> bool:
         """Take in how a run does; whether it goes on."""

@@ -86,13 +86,10 @@ class Space:
         values = values_of(self.given)
         return {name: values[name] for name in self.searched}
 
-    def draw(self, trial: Trial) -> Spec:
-        """The next setting to try.
-
-        Raises:
-            ValidationError: it breaks a rule of a spec: it does not fit a board, perhaps.
-        """
-        now, values = values_of(self.given), Values()
+    def draw(self, trial: Trial) -> Values:
+        """The next setting to try, with what is fixed; it may break a rule of a spec."""
+        now = values_of(self.given)
+        values = now.copy()
         for name in self.searched:
             if name == "local":
                 values[name] = trial.suggest_categorical(name, self.partitions())
@@ -108,9 +105,8 @@ class Space:
                 drawn = trial.suggest_float(name, min(low, own), max(high, own), log=True)
                 # Two digits are what a person would write; what was given stays as it is.
                 values[name] = drawn if drawn == own else float(f"{drawn:.2g}")
-        if "support" in values:
-            values["query"] = self.samples - int(values["support"])
-        return applied(self.given, values)
+        values["query"] = self.samples - int(values["support"])
+        return values
 
 
 def values_of(spec: Spec) -> Values:
