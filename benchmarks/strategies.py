@@ -70,8 +70,7 @@ def poisoned(changes: Words) -> Words:
 def sines(rounds: dict[str, Any]) -> Spec:
     """The shipped spec of the sine task with other [rounds]."""
     spec = Spec.from_file(PROJECT / "specs" / "sine.toml")
-    plain = {"cohort": BOARDS, "optimizer": {"rule": "step"}, "step_max": 3.0}
-    settings = spec.rounds.model_dump(exclude_defaults=True) | plain | rounds
+    settings = spec.rounds.model_dump(exclude_defaults=True) | {"cohort": BOARDS} | rounds
     return spec.model_copy(update={"rounds": Rounds.model_validate(settings)})
 
 

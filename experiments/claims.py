@@ -111,7 +111,6 @@ _PARTS: Final = {
     "no-top-p": "Top-P saves bytes at little cost",
     "no-annealing": "the annealed step helps",
     "no-online": "online learning saves computation",
-    "no-adam": "(ours) Adam on the server helps",
 }
 
 

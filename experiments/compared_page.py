@@ -182,14 +182,6 @@ def protocol(
             "settings were searched anew"
             + (", in trials of as many rounds." if other.rounds.count > effort.rounds else ".")
         )
-    adam = ""
-    if spec.rounds.optimizer.rule != "step":
-        adam = (
-            "**The server** follows the mean change by Adam (Reddi et al., 2021), whose step falls "
-            "by the cosine. The paper does not: `no-adam` is its plain step, and what `no-*` takes "
-            "out otherwise is one of the paper's parts. `tinyreptile/adam` is the rival with the "
-            "same rule.\n\n"
-        )
     return f"""The network and the tasks are those of `specs/{comparison.network}.toml`: \
 {spec.global_count:,} global parameters and \
 {sum(layer.parameters for layer in spec.layers if layer.local):,} local ones. Every method plays \
@@ -213,7 +205,10 @@ last table, all trials are in `trials.csv`.
 `no-online`: boards do not know batches. Rivals compute in float64, without any rounding. So did \
 all trials of settings.
 
-{adam}**Bytes** are those of whole MQTT packets, of all boards together. Of TinyMetaFed and its \
+**The server** follows the mean change by the paper's step, which falls by a cosine; in `/adam` it \
+follows by Adam (Reddi et al., 2021), which the paper does not know.
+
+**Bytes** are those of whole MQTT packets, of all boards together. Of TinyMetaFed and its \
 variants all count: connecting, the first model, announcements, deltas, updates, receipts, \
 acknowledgements. Of rivals only the models count, as float32, one packet each, with its \
 acknowledgement; of `transfer` the samples, and the model once to each board.

@@ -1,4 +1,4 @@
-"""TinyMetaFed, and what is left when a part is taken out: one of the paper's four, or Adam.
+"""TinyMetaFed, what is left of it when one of its four parts is taken out, and with Adam.
 
 Each is played by :class:`simulation.run.Run`: round core, codec and messages are those of the
 service, and boards compute as they do, but for batches, which boards do not know.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from simulation.boards import Selection
     from simulation.tasks import Tasks
 
-Part = Literal["reconstruction", "top-p", "annealing", "online", "adam"]
+Change = Literal["reconstruction", "top-p", "annealing", "online", "adam"]
 BATCH: Final = 8
 """Samples in a step of a board that stores them."""
 
@@ -70,18 +70,18 @@ class Recipe:
     """What boards send, if not their largest changes."""
 
 
-def recipe(spec: Spec, settings: Mapping[str, float], without: Part | None = None) -> Recipe:
+def recipe(spec: Spec, settings: Mapping[str, float], change: Change | None = None) -> Recipe:
     """TinyMetaFed with these settings.
 
     Args:
         spec: what is not among the settings.
         settings: ``rate_local``, ``rate_global``, ``step_max``, and of batches ``epochs``.
-        without: the part that is taken out.
+        change: the part that is taken out, or Adam on the server.
     """
     spec = with_rates(spec, settings.get("rate_local", 0.1), settings["rate_global"])
     rounds = spec.rounds.model_dump() | {"step_max": settings["step_max"]}
     passes = ONLINE
-    match without:
+    match change:
         case "reconstruction":
             spec = without_local(spec)
         case "top-p":
@@ -91,7 +91,7 @@ def recipe(spec: Spec, settings: Mapping[str, float], without: Part | None = Non
         case "annealing":
             rounds["step_min"] = rounds["step_max"]
         case "adam":
-            rounds["optimizer"] = {"rule": "step"}
+            rounds["optimizer"] = {"rule": "adam"}
         case "online":
             passes = Passes(BATCH, int(settings["epochs"]))
     return Recipe(rebuilt(spec, rounds=Rounds.model_validate(rounds)), passes)

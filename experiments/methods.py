@@ -21,7 +21,7 @@ from simulation.passes import Passes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from experiments.fleet import Part
+    from experiments.fleet import Change
     from experiments.scenario import Samples
     from protocol.spec import Spec
     from simulation.fleet import Measured
@@ -69,12 +69,6 @@ class Method:
     arrays: Callable[[Spec, Settings], int] | None
     """Bytes of a board's arrays; None where no board trains."""
 
-    def ranges_for(self, spec: Spec) -> Mapping[str, Range]:
-        """The ranges where the spec's server follows by its rule: a plain step is a larger one."""
-        if "step_max" in self.ranges and spec.rounds.optimizer.rule == "step":
-            return {**self.ranges, "step_max": STEP}
-        return self.ranges
-
 
 RATE: Final = Range(0.002, 0.3)
 STEP: Final = Range(0.2, 5.0)
@@ -83,13 +77,13 @@ ADAM: Final = Range(0.005, 0.3)
 EPOCHS: Final = Range(1, 8, whole=True)
 
 
-def _fleet(without: Part | None, about: str) -> Method:
-    ranges = {"rate_local": RATE, "rate_global": RATE, "step_max": ADAM}
-    if without == "adam":
-        ranges["step_max"] = STEP
-    if without == "reconstruction":
+def _fleet(change: Change | None, about: str) -> Method:
+    ranges = {"rate_local": RATE, "rate_global": RATE, "step_max": STEP}
+    if change == "adam":
+        ranges["step_max"] = ADAM
+    if change == "reconstruction":
         del ranges["rate_local"]
-    if without == "online":
+    if change == "online":
         ranges["epochs"] = EPOCHS
 
     def first(spec: Spec) -> Settings:
@@ -97,7 +91,7 @@ def _fleet(without: Part | None, about: str) -> Method:
         known = {
             "rate_local": training.rate_local,
             "rate_global": training.rate_global,
-            "step_max": {"annealing": step / 2, "adam": 3.0}.get(without or "", step),
+            "step_max": {"annealing": step / 2, "adam": 0.05}.get(change or "", step),
             "epochs": 2.0,
         }
         return {name: known[name] for name in ranges}
@@ -109,10 +103,10 @@ def _fleet(without: Part | None, about: str) -> Method:
         seed: int,
         real: bool,  # noqa: FBT001
     ) -> Learner:
-        return Fleet(recipe(spec, settings, without), tasks, seed, real=real)
+        return Fleet(recipe(spec, settings, change), tasks, seed, real=real)
 
     def arrays(spec: Spec, settings: Settings) -> int:
-        made = recipe(spec, settings, without)
+        made = recipe(spec, settings, change)
         if made.passes.batch > 1:
             return cost.rival_memory(made.spec, made.passes)
         needed = memory.needed(made.spec.layers, made.spec.plan)
@@ -204,8 +198,8 @@ METHODS: Final[dict[str, Method]] = {
     "tinymetafed/no-online": _fleet(
         "online", "samples are stored and learned in batches, several times (float64)"
     ),
-    "tinymetafed/no-adam": _fleet(
-        "adam", "the server follows the mean change as in the paper, by a plain step"
+    "tinymetafed/adam": _fleet(
+        "adam", "the server follows the mean change by Adam, whose step falls by the cosine"
     ),
     "tinyreptile": _rival(
         "online; the boards of a round start from the same model, as everywhere here",
@@ -220,7 +214,7 @@ METHODS: Final[dict[str, Method]] = {
         partial(_reptile, online=True, serial=True),
     ),
     "tinyreptile/adam": _rival(
-        "the server follows the mean change as ours does",
+        "the server follows the mean change by Adam",
         {"rate": RATE, "step": ADAM},
         {"rate": 0.02, "step": 0.05},
         partial(_reptile, online=True, adam=True),
@@ -265,9 +259,3 @@ METHODS: Final[dict[str, Method]] = {
     ),
 }
 """In the order of tables."""
-
-
-def methods_for(spec: Spec) -> list[str]:
-    """Those that differ from each other with this spec: its server may know no Adam."""
-    plain = spec.rounds.optimizer.rule == "step"
-    return [name for name in METHODS if not (plain and name.endswith("adam"))]

@@ -115,11 +115,10 @@ def search(wanted: Search) -> Outcome:
         sampler=optuna.samplers.TPESampler(seed=wanted.seed, n_startup_trials=wanted.trials // 2),
     )
     study.enqueue_trial(method.first(scenario.spec))
-    ranges = method.ranges_for(scenario.spec)
     trials: list[tuple[Settings, float]] = []
     for _ in range(wanted.trials):
         asked = study.ask()
-        settings = {name: _drawn(asked, name, span) for name, span in ranges.items()}
+        settings = {name: _drawn(asked, name, span) for name, span in method.ranges.items()}
         trial = Trial(scenario, wanted.method, settings, wanted.seed, wanted.tested, real=True)
         value = play(trial)["value"]
         if not np.isfinite(value):  # It diverged, which float64 does not stop.

@@ -26,7 +26,7 @@ def result(mean: float, ci95: float, size: float, metric: str = "loss") -> dict[
 
 
 def sine(**others: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
-    parts = ("no-reconstruction", "no-top-p", "no-annealing", "no-online", "no-adam")
+    parts = ("no-reconstruction", "no-top-p", "no-annealing", "no-online")
     variants = {f"tinymetafed/{part}": result(0.5, 0.05, 100) for part in parts}
     fleet = {"tinymetafed": result(0.4, 0.02, 100), "tinyreptile": result(0.9, 0.1, 1000)}
     return {"sine": fleet | variants | others}

@@ -33,7 +33,7 @@ def played(learner: Learner) -> Learner:
 
 
 def test_tinymetafed_is_what_simulate_plays() -> None:
-    settings = {"rate_local": 0.02, "rate_global": 0.01, "step_max": 0.05}
+    settings = {"rate_local": 0.02, "rate_global": 0.01, "step_max": 3.0}
     tasks, _ = sine_tasks(SPEC)
     fleet = Fleet(recipe(SPEC, settings), tasks, 5)
     played(fleet)
@@ -47,7 +47,7 @@ def test_tinymetafed_is_what_simulate_plays() -> None:
 
 
 def test_a_part_taken_out_is_gone_and_nothing_else() -> None:
-    settings = {"rate_local": 0.02, "rate_global": 0.01, "step_max": 0.05, "epochs": 2.0}
+    settings = {"rate_local": 0.02, "rate_global": 0.01, "step_max": 3.0, "epochs": 2.0}
     full = recipe(SPEC, settings).spec
     assert full == SPEC
     assert not recipe(SPEC, settings, "reconstruction").spec.has_local
@@ -55,9 +55,9 @@ def test_a_part_taken_out_is_gone_and_nothing_else() -> None:
     assert (dense.training.percent, dense.rounds.percent_down) == (100, 100)
     assert dense.plan.top == dense.global_count
     level = recipe(SPEC, settings, "annealing").spec.rounds
-    assert (level.step_max, level.step_min) == (0.05, 0.05)
-    plain = recipe(SPEC, settings, "adam").spec.rounds
-    assert (SPEC.rounds.optimizer.rule, plain.optimizer.rule) == ("adam", "step")
+    assert (level.step_max, level.step_min) == (3, 3)
+    adam = recipe(SPEC, settings, "adam").spec.rounds
+    assert (SPEC.rounds.optimizer.rule, adam.optimizer.rule) == ("step", "adam")
     assert recipe(SPEC, settings, "online").passes == Passes(8, 2)
     assert recipe(SPEC, settings, "online").spec == SPEC
 
@@ -76,7 +76,7 @@ class Spied(Tasks):
 
 def test_rivals_see_the_samples_of_the_fleet() -> None:
     tasks, _ = sine_tasks(SPEC)
-    settings = {"rate_local": 0.02, "rate_global": 0.01, "step_max": 0.05}
+    settings = {"rate_local": 0.02, "rate_global": 0.01, "step_max": 3.0}
     ours, theirs = Spied(tasks), Spied(tasks)
     played(Fleet(recipe(SPEC, settings), ours, 3))
     played(Rival(Habits(whole(SPEC, 0.01)), theirs, 3))
