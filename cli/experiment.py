@@ -79,7 +79,7 @@ def experiment(  # noqa: PLR0913 - one argument a flag
         "command": f"`{_command()}`",
         "seeds": str(request.seeds),
         "date": f"{study.started:%Y-%m-%d}",
-        "commit": study.commit,
+        "commit": ", ".join([study.commit, *sorted(study.commits - {study.commit})]),
         "processor time": f"{study.processor_seconds / 60:.0f} minutes",
     }
     page = report.write(done, folder, made)

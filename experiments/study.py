@@ -56,6 +56,8 @@ class Study:
     ) -> None:
         self.console = console
         self.commit: Final = commit()
+        self.commits: Final = {self.commit}
+        """From which the runs are, those from before included."""
         self.started: Final = datetime.now(UTC)
         self.processor_seconds = 0.0
         """That the runs took, those from before included."""
@@ -159,6 +161,7 @@ class Study:
         except ValueError:  # Cut off: it is made again.
             return None
         self.processor_seconds += kept["seconds"]
+        self.commits.add(kept["commit"])
         outcome: Outcome = kept["outcome"]
         return outcome
 
