@@ -1,8 +1,6 @@
 """`tinymetafed experiment`: the paper's experiments, each with its rivals, in this process."""
 
 import os
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cli.options import command_line
 from experiments.errors import ExperimentError
 from simulation.held_out import HOW, network_of
 
@@ -23,7 +22,13 @@ SEEDS, QUICK_SEEDS = 5, 2
 
 def experiment(  # noqa: PLR0913 - one argument a flag
     *,
-    name: Annotated[str, typer.Argument(help="Which; see below.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="sine, omniglot, keywords, partition, top-p, online or energy; any other word "
+            "says what each of them is."
+        ),
+    ],
     data: Annotated[
         list[Path] | None,
         typer.Option(
@@ -76,7 +81,7 @@ def experiment(  # noqa: PLR0913 - one argument a flag
             typer.echo("experiment: stopped; the same command goes on from here", err=True)
             raise typer.Exit(130) from None
     made = {
-        "command": f"`{_command()}`",
+        "command": f"`{command_line()}`",
         "seeds": str(request.seeds),
         "date": f"{study.started:%Y-%m-%d}",
         "commit": ", ".join([study.commit, *sorted(study.commits - {study.commit})]),
@@ -102,9 +107,3 @@ def _data(name: str, chosen: "Experiment", paths: list[Path]) -> dict[str, Path]
         if network not in found:
             raise ExperimentError(f"{name} needs --data PATH: {HOW[network]}")
     return found
-
-
-def _command() -> str:
-    """As it was given, without the machine's paths."""
-    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
-    return shlex.join(["tinymetafed", *words])

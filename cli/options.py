@@ -1,5 +1,7 @@
-"""Flags that say what a setting's own description says."""
+"""What several commands share: flags, some of which say what a setting says of itself."""
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -34,3 +36,18 @@ Wait = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for 
 NoWait = Annotated[
     bool, typer.Option("--no-wait", help="Hand the command to the broker and do not wait.")
 ]
+
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        help="Omniglot or Speech Commands as published, or a log of your own: CSV or .npy. "
+        "Without it, boards learn sines.",
+        show_default=False,
+    ),
+]
+
+
+def command_line() -> str:
+    """The command as it was given, without the machine's paths."""
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    return shlex.join(["tinymetafed", *words])

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from aggregator.modelfile import ModelFile
+from cli.options import Data
 from protocol.errors import SpecError
 from protocol.rounds import Rounds
 from protocol.sparse import block_size
@@ -28,7 +29,7 @@ from simulation.errors import SimulationError
 from simulation.fleet import Measured, measure
 from simulation.float64 import FloatEngine
 from simulation.held_out import Split, tasks_for
-from simulation.run import Record, Run
+from simulation.run import Record, Run, board_names
 from simulation.summary import Summary, summarise
 from simulation.tasks import Skew, Tasks
 
@@ -59,14 +60,7 @@ def simulate(  # noqa: PLR0913 - one argument a flag
         int | None,
         typer.Option(min=1, help="Boards in a round, instead of the spec's.", show_default=False),
     ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Omniglot or Speech Commands as published, or a log of your own: CSV or .npy. "
-            "Without it, boards learn sines.",
-            show_default=False,
-        ),
-    ] = None,
+    data: Data = None,
     seed: Annotated[
         int, typer.Option(min=0, help="Of all that is random; the same one repeats a run.")
     ] = 0,
@@ -148,7 +142,7 @@ def simulate(  # noqa: PLR0913 - one argument a flag
         tested = tested and Drifting(tested, drift, chosen.rounds.count)
     poisoning = Poisoned(poisoned, poison)
     conditions = Conditions(seconds, stragglers, dropout, Sleep(awake, period), poisoning)
-    names = [f"board-{i:0{len(str(boards - 1))}}" for i in range(boards)]
+    names = board_names(boards)
     trainer = Trainer(chosen, names, learned, ENGINES[engine], poisoning, seed)
     batches = ceil(min(chosen.rounds.asking, boards) / AT_ONCE)
     exam = Exam(chosen, tested, ENGINES[engine], held_out, every) if tested and held_out else None

@@ -3,8 +3,6 @@
 import csv
 import json
 import os
-import shlex
-import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from cli.options import Data, command_line
 from experiments.report import Estimate
 from protocol import memory
 from protocol.spec import Spec
@@ -30,14 +29,7 @@ _SHOWN = 5
 def tune(  # noqa: PLR0913 - one argument a flag
     *,
     spec: Annotated[Path, typer.Option(help="The spec to start from, a TOML file.")],
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Omniglot or Speech Commands as published, or a log of your own: CSV or .npy. "
-            "Without it, boards learn sines.",
-            show_default=False,
-        ),
-    ] = None,
+    data: Data = None,
     bytes_: Annotated[
         int | None,
         typer.Option(
@@ -228,10 +220,9 @@ def _told(facts: dict[str, Estimate], *, keeps: bool, fits: bool) -> list[str]:
 
 
 def _evidence(space: Space, budget: Budget, found: Found) -> list[str]:
-    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
     runs = [tried for tried in found.tried if not tried.skipped]
     lines = [
-        f"Written by `{shlex.join(['tinymetafed', *words])}` on {datetime.now(UTC):%Y-%m-%d}.",
+        f"Written by `{command_line()}` on {datetime.now(UTC):%Y-%m-%d}.",
         f"Searched: {', '.join(space.searched)}.",
         (
             f"{len(runs)} runs, {sum(tried.is_finished for tried in runs)} of them to the end; "

@@ -88,6 +88,23 @@ KEYWORDS: Final = Comparison(
 
 
 @dataclass(frozen=True)
+class Point:
+    """A method after some rounds: means over seeds."""
+
+    rounds: int
+    bytes_up: float
+    """Of all boards."""
+    bytes_down: float
+    operations: float
+    value: Estimate
+
+    @property
+    def bytes(self) -> float:
+        """Both ways."""
+        return self.bytes_up + self.bytes_down
+
+
+@dataclass(frozen=True)
 class Compared:
     """What came of a method's runs."""
 
@@ -109,55 +126,88 @@ class Compared:
         """Of a figure of the runs."""
         return float(np.mean([run[what] for run in self.runs]))
 
-    def curve(self) -> list[tuple[int, float, float, float, Estimate]]:
-        """Rounds, bytes up, bytes down, operations, and the value after them."""
-        return [
-            (
-                points[0][0],
-                *(float(np.mean([point[at] for point in points])) for at in (1, 2, 3)),
-                Estimate.of([point[4] for point in points]),
-            )
-            for points in zip(*(run["curve"] for run in self.runs), strict=True)
-        ]
+    @property
+    def curve(self) -> list[Point]:
+        """From the first rounds to the end."""
+        curve = []
+        for points in zip(*(run["curve"] for run in self.runs), strict=True):
+            up, down, operations = (float(np.mean([p[at] for p in points])) for at in (1, 2, 3))
+            value = Estimate.of([point[4] for point in points])
+            curve.append(Point(points[0][0], up, down, operations, value))
+        return curve
+
+    def first(self, target: float) -> Point | None:
+        """The first point of the curve that is as good as the target."""
+        is_loss = self.scenario.metric == "loss"
+        good = (
+            point
+            for point in self.curve
+            if (point.value.mean <= target if is_loss else point.value.mean >= target)
+        )
+        return next(good, None)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A method that is to be compared."""
+
+    name: str
+    """As results.json has it."""
+    method: str
+    scenario: Scenario
+    trial_rounds: int
+
+
+def play_all(
+    study: Study, plans: Sequence[Plan], effort: Effort, seeds: int, title: str = ""
+) -> list[Compared]:
+    """Search each method's settings, and run it with every seed."""
+    searches = [
+        Search(
+            replace(plan.scenario, rounds=plan.trial_rounds, choosing=True),
+            *(plan.method, effort.trials, effort.judged),
+        )
+        for plan in plans
+    ]
+    # The longest first: at the end nobody waits long for the last.
+    order = sorted(range(len(plans)), key=lambda at: -searches[at].scenario.rounds)
+    made = study.run(search, [searches[at] for at in order], f"{title}settings")
+    found = [made[order.index(at)] for at in range(len(plans))]
+    trials = [
+        Trial(
+            *(plan.scenario, plan.method, best["settings"], seed),
+            *(effort.tested, effort.points, effort.asked),
+        )
+        for plan, best in zip(plans, found, strict=True)
+        for seed in range(seeds)
+    ]
+    outcomes = study.run(play, trials, f"{title}runs")
+    return [
+        Compared(
+            *(plan.name, plan.method, best["settings"], best["trials"]),
+            outcomes[at * seeds : (at + 1) * seeds],
+            plan.scenario,
+        )
+        for at, (plan, best) in enumerate(zip(plans, found, strict=True))
+    ]
 
 
 def make(comparison: Comparison, request: Request, study: Study) -> Report:
     """Search each method's settings, run each with every seed, and sum it up."""
     effort = comparison.quick if request.quick else comparison.full
     scenario = Scenario(comparison.network, effort.rounds, request.data.get(comparison.network))
-    plans = [(name, name, scenario, effort.trial_rounds) for name in METHODS]
+    plans = [Plan(name, name, scenario, effort.trial_rounds) for name in METHODS]
     if comparison.again and not request.quick:
         again = comparison.again
         other = replace(scenario, shots=again.shots, rounds=again.rounds or effort.rounds)
         plans += [
-            (f"{name}/{again.suffix}", name, other, again.rounds or effort.trial_rounds)
+            Plan(f"{name}/{again.suffix}", name, other, again.rounds or effort.trial_rounds)
             for name in again.methods
         ]
-    searches = [
-        Search(replace(where, rounds=rounds, choosing=True), method, effort.trials, effort.judged)
-        for _, method, where, rounds in plans
-    ]
-    # The longest first: at the end nobody waits long for the last.
-    order = sorted(range(len(plans)), key=lambda at: -searches[at].scenario.rounds)
-    made = study.run(search, [searches[at] for at in order], "settings")
-    found = [made[order.index(at)] for at in range(len(plans))]
-    trials = [
-        Trial(where, method, best["settings"], seed, effort.tested, effort.points, effort.asked)
-        for (_, method, where, _), best in zip(plans, found, strict=True)
-        for seed in range(request.seeds)
-    ]
-    outcomes = study.run(play, trials, "runs")
-    compared = [
-        Compared(
-            *(name, method, best["settings"], best["trials"]),
-            outcomes[at * request.seeds : (at + 1) * request.seeds],
-            where,
-        )
-        for at, ((name, method, where, _), best) in enumerate(zip(plans, found, strict=True))
-    ]
+    compared = play_all(study, plans, effort, request.seeds)
     return Report(
         comparison.title,
-        results={each.name: _result(each) for each in compared},
+        results={each.name: result_of(each) for each in compared},
         tables=_tables(compared),
         plots=page.plots(compared),
         summary=page.summary(compared),
@@ -166,7 +216,8 @@ def make(comparison: Comparison, request: Request, study: Study) -> Report:
     )
 
 
-def _result(compared: Compared) -> dict[str, Any]:
+def result_of(compared: Compared) -> dict[str, Any]:
+    """In the form of results.json."""
     value = compared.value
     return {
         compared.scenario.metric: {"mean": value.mean, "ci95": value.ci95},
@@ -174,9 +225,7 @@ def _result(compared: Compared) -> dict[str, Any]:
         "bytes_down": round(compared.mean("bytes_down")),
         "operations": round(compared.mean("operations")),
         "rounds": compared.runs[0]["rounds"],
-        "curve": [
-            [rounds, round(up + down), each.mean] for rounds, up, down, _, each in compared.curve()
-        ],
+        "curve": [[p.rounds, round(p.bytes), p.value.mean] for p in compared.curve],
     }
 
 
@@ -192,14 +241,14 @@ def _tables(compared: Sequence[Compared]) -> dict[str, list[Row]]:
         curves += [
             {
                 "method": each.name,
-                "rounds": rounds,
-                "bytes_up": up,
-                "bytes_down": down,
-                "operations": operations,
-                metric: there.mean,
-                "ci95": there.ci95,
+                "rounds": p.rounds,
+                "bytes_up": p.bytes_up,
+                "bytes_down": p.bytes_down,
+                "operations": p.operations,
+                metric: p.value.mean,
+                "ci95": p.value.ci95,
             }
-            for rounds, up, down, operations, there in each.curve()
+            for p in each.curve
         ]
         runs += [
             {"method": each.name, "seed": seed, metric: run["value"]}

@@ -11,7 +11,7 @@ from experiments.report import markdown
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from experiments.compare import Compared, Comparison, Effort
+    from experiments.compare import Compared, Comparison, Effort, Point
 
 COSTS: Final = ("bytes_up", "bytes_down", "operations")
 OURS: Final = "tinymetafed"
@@ -79,15 +79,15 @@ def _first(compared: Sequence[Compared]) -> list[Compared]:
 def _plot(compared: Sequence[Compared], name: str, title: str, x: str, *, at: int) -> Plot:
     """Of what takes no rounds only the last value is known: a line right through."""
     series = []
-    ends = [each.curve() for each in compared if each.mean("rounds")]
+    ends = [each.curve for each in compared if each.mean("rounds")]
     reach = [
         min(_places(curve[0])[at] for curve in ends),
         max(_places(curve[-1])[at] for curve in ends),
     ]
     for each in compared:
-        curve = each.curve()
+        curve = each.curve
         along = [_places(point)[at] for point in curve]
-        values, widths = [p[4].mean for p in curve], [p[4].ci95 for p in curve]
+        values, widths = [p.value.mean for p in curve], [p.value.ci95 for p in curve]
         if not each.mean("rounds") or not max(along):
             along, values, widths = reach, [values[-1]] * 2, [widths[-1]] * 2
         series.append(Series(each.name, along, values, widths))
@@ -95,9 +95,8 @@ def _plot(compared: Sequence[Compared], name: str, title: str, x: str, *, at: in
     return Plot(name, title, x, metric, series, log_x=at > 0, log_y=metric == "loss")
 
 
-def _places(point: tuple[int, float, float, float, object]) -> tuple[float, float, float]:
-    rounds, up, down, operations, _ = point
-    return rounds, (up + down) / MEGA, operations / 1e9
+def _places(point: Point) -> tuple[float, float, float]:
+    return point.rounds, point.bytes / MEGA, point.operations / 1e9
 
 
 def findings(compared: Sequence[Compared]) -> str:
@@ -127,30 +126,23 @@ def _against(ours: Compared, other: Compared) -> list[str]:
     is_loss = ours.scenario.metric == "loss"
     ratio = f"{mine / its:.2f}" if is_loss else f"{100 * (mine - its):+.1f} points"
     total = other.mean("bytes_up") + other.mean("bytes_down")
-    reached = next(
-        (
-            up + down
-            for _, up, down, _, there in ours.curve()
-            if (there.mean <= its if is_loss else there.mean >= its)
-        ),
-        None,
-    )
+    reached = ours.first(its)
     if reached is None:
         share = "not reached"
     elif not total:
-        share = f"{reached / MEGA:.2f} MB; it sends none"
+        share = f"{reached.bytes / MEGA:.2f} MB; it sends none"
     else:
-        share = f"{100 * reached / total:.1f} %"
+        share = f"{100 * reached.bytes / total:.1f} %"
     return [other.name, ratio, share, _with_bytes(ours, other)]
 
 
 def _with_bytes(ours: Compared, other: Compared) -> str:
     """The other's value with as many bytes as ours took in all."""
     budget = ours.mean("bytes_up") + ours.mean("bytes_down")
-    within = [there for _, up, down, _, there in other.curve() if up + down <= budget]
+    within = [point for point in other.curve if point.bytes <= budget]
     if not within:
         return "none yet"
-    mean = within[-1].mean
+    mean = within[-1].value.mean
     return f"{mean:.3f}" if ours.scenario.metric == "loss" else f"{100 * mean:.1f} %"
 
 

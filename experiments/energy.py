@@ -6,25 +6,23 @@ Bytes, operations and what was learned are from runs; joules and seconds are fro
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
 from experiments import energy_page as page
+from experiments.compare import Compared, Effort, Plan, play_all, result_of
 from experiments.power import CHIPS, LINK, Work, total
-from experiments.report import Estimate, Report
+from experiments.report import Report
 from experiments.scenario import Scenario
-from experiments.trials import Search, Trial, play, search
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from experiments.catalogue import Request
-    from experiments.methods import Settings
+    from experiments.compare import Point
     from experiments.power import Chip, Cost, Link
     from experiments.report import Row
-    from experiments.study import Outcome, Study
+    from experiments.study import Study
 
 OURS: Final = "tinymetafed"
 METHODS: Final = (OURS, "tinymetafed/no-top-p", "tinyreptile", "fedavg")
@@ -36,72 +34,23 @@ it acknowledges are taken to be as many. Rivals' are a model and an acknowledgem
 """
 
 
-@dataclass(frozen=True)
-class Effort:
-    """How much is done for a network."""
-
-    rounds: int
-    trials: int
-    """Of the search for each method's settings."""
-    trial_rounds: int
-    tested: int
-    """Held-out tasks."""
-    points: int
-    """Of the curve."""
-
-
 FULL: Final = {
-    "sine": Effort(300, 10, 100, 500, 24),
-    "omniglot": Effort(100, 4, 40, 200, 8),
-    "keywords": Effort(100, 4, 40, 200, 8),
+    "sine": Effort(300, 10, 100, 500, 500, 500, 24),
+    "omniglot": Effort(100, 4, 40, 200, 200, 200, 8),
+    "keywords": Effort(100, 4, 40, 200, 200, 200, 8),
 }
 QUICK: Final = {
-    "sine": Effort(100, 2, 30, 200, 8),
-    "omniglot": Effort(20, 1, 10, 100, 4),
-    "keywords": Effort(20, 1, 10, 100, 4),
+    "sine": Effort(100, 2, 30, 200, 200, 200, 8),
+    "omniglot": Effort(20, 1, 10, 100, 100, 100, 4),
+    "keywords": Effort(20, 1, 10, 100, 100, 100, 4),
 }
 SEEDS_MOST: Final = {"sine": 100, "omniglot": 3, "keywords": 3}
 """Pictures and sounds take a while."""
 
 
 @dataclass(frozen=True)
-class Point:
-    """A method after some rounds: means over seeds."""
-
-    rounds: int
-    bytes_up: float
-    """Of all boards."""
-    bytes_down: float
-    operations: float
-    value: float
-
-
-@dataclass(frozen=True)
-class Played:
-    """What came of a method's runs on a network."""
-
-    scenario: Scenario
-    method: str
-    settings: Settings
-    runs: Sequence[Outcome]
-    """One a seed."""
-
-    @property
-    def value(self) -> Estimate:
-        """Of the last models."""
-        return Estimate.of([run["value"] for run in self.runs])
-
-    @property
-    def curve(self) -> list[Point]:
-        """From the first rounds to the end."""
-        curves = np.array([run["curve"] for run in self.runs]).mean(axis=0)
-        return [Point(round(point[0]), *point[1:]) for point in curves.tolist()]
-
-    def first(self, target: float) -> Point | None:
-        """The first point of the curve that is as good as the target."""
-        is_loss = self.scenario.metric == "loss"
-        good = (p for p in self.curve if (p.value <= target if is_loss else p.value >= target))
-        return next(good, None)
+class Played(Compared):
+    """What came of a method's runs on a network, and what it takes by the model."""
 
     def work(self, point: Point) -> Work:
         """What a board does in a round until then, on average."""
@@ -138,52 +87,20 @@ def make(request: Request, study: Study) -> Report:
 def _played(network: str, effort: Effort, request: Request, study: Study) -> list[Played]:
     """Every method on a network, TinyMetaFed first."""
     scenario = Scenario(network, effort.rounds, request.data.get(network))
-    choosing = replace(scenario, rounds=effort.trial_rounds, choosing=True)
-    found = study.run(
-        search,
-        [Search(choosing, method, effort.trials, effort.tested) for method in METHODS],
-        f"{network}: settings",
-    )
-    seeds = range(min(request.seeds, SEEDS_MOST[network]))
-    outcomes = study.run(
-        play,
-        [
-            Trial(
-                *(scenario, method, best["settings"], seed, effort.tested),
-                points=effort.points,
-                asked=effort.tested,
-            )
-            for method, best in zip(METHODS, found, strict=True)
-            for seed in seeds
-        ],
-        f"{network}: runs",
-    )
-    return [
-        Played(
-            *(scenario, method, best["settings"]),
-            outcomes[at * len(seeds) : (at + 1) * len(seeds)],
-        )
-        for at, (method, best) in enumerate(zip(METHODS, found, strict=True))
-    ]
+    plans = [Plan(method, method, scenario, effort.trial_rounds) for method in METHODS]
+    seeds = min(request.seeds, SEEDS_MOST[network])
+    return [Played(**vars(each)) for each in play_all(study, plans, effort, seeds, f"{network}: ")]
 
 
 def _result(each: Played) -> dict[str, Any]:
     """As in other experiments, and what is modelled: of a board over the whole run."""
-    end, value = each.curve[-1], each.value
+    end = each.curve[-1]
     modelled = {}
     for chip in CHIPS:
         for name, link in page.LINKS.items():
             cost = each.cost(end, chip, link)
             modelled[f"{chip.name}, {name}"] = {"seconds": cost.seconds, "joules": cost.joules}
-    return {
-        each.scenario.metric: {"mean": value.mean, "ci95": value.ci95},
-        "bytes_up": round(end.bytes_up),
-        "bytes_down": round(end.bytes_down),
-        "operations": round(end.operations),
-        "rounds": end.rounds,
-        "curve": [[p.rounds, round(p.bytes_up + p.bytes_down), p.value] for p in each.curve],
-        "modelled": modelled,
-    }
+    return result_of(each) | {"modelled": modelled}
 
 
 def _rows(played: Sequence[Played]) -> list[Row]:
@@ -194,9 +111,9 @@ def _rows(played: Sequence[Played]) -> list[Row]:
             "board": chip.name,
             "connecting": name,
             "rounds": point.rounds,
-            "bytes": point.bytes_up + point.bytes_down,
+            "bytes": point.bytes,
             "operations": point.operations,
-            each.scenario.metric: point.value,
+            each.scenario.metric: point.value.mean,
             "modelled_seconds": (cost := each.cost(point, chip, link)).seconds,
             "modelled_joules": cost.joules,
         }

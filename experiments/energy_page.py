@@ -12,7 +12,8 @@ from experiments.report import markdown
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from experiments.energy import Effort, Played, Point
+    from experiments.compare import Effort, Point
+    from experiments.energy import Played
     from experiments.power import Chip, Link
 
 STAYS: Final = replace(LINK, connect=0.0)
@@ -31,7 +32,7 @@ def networks(played: Sequence[Played]) -> dict[str, list[Played]]:
 
 def target(ours: Played, other: Played) -> float:
     """The worse of both last values, which both have reached."""
-    ends = ours.curve[-1].value, other.curve[-1].value
+    ends = ours.curve[-1].value.mean, other.curve[-1].value.mean
     return max(ends) if ours.scenario.metric == "loss" else min(ends)
 
 
@@ -40,7 +41,7 @@ def savings(
 ) -> dict[str, float]:
     """Shares of the other's bytes, time and energy that TinyMetaFed does without."""
     mine, its = ours[0].cost(ours[1], chip, link), other[0].cost(other[1], chip, link)
-    sent = [point.bytes_up + point.bytes_down for _, point in (ours, other)]
+    sent = [point.bytes for _, point in (ours, other)]
     return {
         "bytes": saved(*sent),
         "time": saved(mine.seconds, its.seconds),
@@ -104,7 +105,7 @@ def _ends(found: Sequence[Played]) -> str:
         lines.append(
             [
                 *(each.method, each.value.text(), str(end.rounds)),
-                f"{(end.bytes_up + end.bytes_down) / cohort / 1000:.1f}",
+                f"{end.bytes / cohort / 1000:.1f}",
                 *(
                     f"{each.cost(end, chip, link).joules:.3g}"
                     for chip in CHIPS
@@ -232,7 +233,7 @@ def plots(played: Sequence[Played]) -> list[Plot]:
                 Series(
                     each.method,
                     [each.cost(point, ESP32, link).joules for point in each.curve],
-                    [point.value for point in each.curve],
+                    [point.value.mean for point in each.curve],
                 )
                 for each in found
             ]

@@ -19,7 +19,7 @@ from simulation.engine import Engine
 from simulation.fleet import Measured, measure
 from simulation.float64 import FloatEngine
 from simulation.passes import ONLINE, Passes
-from simulation.run import Run
+from simulation.run import Run, board_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -113,7 +113,7 @@ class Fleet:
         self._engine: type[Engine | FloatEngine] = (
             FloatEngine if real or made.passes.batch > 1 else Engine
         )
-        names = [f"board-{number}" for number in range(spec.rounds.cohort)]
+        names = board_names(spec.rounds.cohort)
         trainer = Trainer(
             *(spec, names, learned, self._engine, Poisoned(), seed),
             passes=made.passes,

@@ -10,17 +10,14 @@ import numpy as np
 
 from experiments import streams
 from experiments.cost import step_operations
-from experiments.fleet import BATCH, rebuilt, with_rates
+from experiments.fleet import BATCH, Fleet, Recipe, rebuilt, with_rates
 from experiments.scenario import Scenario
 from experiments.streams import Kind, Streams
 from protocol import fixed
 from protocol.network import Model
-from simulation.boards import Crew, Trainer
-from simulation.conditions import Conditions, Poisoned
 from simulation.engine import Engine
 from simulation.float64 import FloatEngine
 from simulation.passes import Passes
-from simulation.run import Run
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,14 +56,11 @@ def begin(wanted: Beginning) -> Outcome:
     Returns:
         ``published``, its global parameters in weight units.
     """
-    spec = wanted.scenario.spec
     learned, _ = wanted.scenario.tasks()
-    names = [f"board-{number}" for number in range(spec.rounds.cohort)]
-    trainer = Trainer(spec, names, learned, Engine, Poisoned(), wanted.seed)
-    run = Run(spec, names, Crew(trainer), Conditions(), wanted.seed)
-    for _ in run.rounds():
+    fleet = Fleet(Recipe(wanted.scenario.spec), learned, wanted.seed)
+    for _ in fleet.play():
         pass
-    return {"published": run.model.published.tolist()}
+    return {"published": fleet.published.tolist()}
 
 
 @dataclass(frozen=True)

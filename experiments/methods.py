@@ -65,7 +65,9 @@ class Method:
     first: Callable[[Spec], Settings]
     """The settings that are tried first."""
     learner: Callable[[Spec, Settings, Samples, int, bool], Learner]
-    """Spec, settings, what to learn from, seed, and whether fixed point may be left for speed."""
+    """Spec, settings, what to learn from, seed, and whether fixed point may be left for speed.
+
+    A rival always leaves it."""
     arrays: Callable[[Spec, Settings], int] | None
     """Bytes of a board's arrays; None where no board trains."""
 
@@ -96,15 +98,6 @@ def _fleet(change: Change | None, about: str) -> Method:
         }
         return {name: known[name] for name in ranges}
 
-    def learner(
-        spec: Spec,
-        settings: Settings,
-        tasks: Samples,
-        seed: int,
-        real: bool,  # noqa: FBT001
-    ) -> Learner:
-        return Fleet(recipe(spec, settings, change), tasks, seed, real=real)
-
     def arrays(spec: Spec, settings: Settings) -> int:
         made = recipe(spec, settings, change)
         if made.passes.batch > 1:
@@ -112,7 +105,13 @@ def _fleet(change: Change | None, about: str) -> Method:
         needed = memory.needed(made.spec.layers, made.spec.plan)
         return sum(needed.values()) - needed["client"] - needed["objects"]
 
-    return Method(about, ranges, first, learner, arrays)
+    return Method(
+        *(about, ranges, first),
+        lambda spec, settings, tasks, seed, real: Fleet(
+            recipe(spec, settings, change), tasks, seed, real=real
+        ),
+        arrays,
+    )
 
 
 def _rival(
@@ -122,21 +121,15 @@ def _rival(
     habits: Callable[[Spec, Settings], Habits],
     kind: type[Rival] = Rival,
 ) -> Method:
-    def learner(
-        spec: Spec,
-        settings: Settings,
-        tasks: Samples,
-        seed: int,
-        real: bool,  # noqa: FBT001
-    ) -> Learner:
-        del real  # It always is.
-        return kind(habits(spec, settings), tasks, seed)
-
     def arrays(spec: Spec, settings: Settings) -> int:
         made = habits(spec, settings)
         return cost.rival_memory(made.spec, made.passes)
 
-    return Method(about, ranges, lambda _: start, learner, arrays)
+    return Method(
+        *(about, ranges, lambda _: start),
+        lambda spec, settings, tasks, seed, _: kind(habits(spec, settings), tasks, seed),
+        arrays,
+    )
 
 
 def _reptile(
@@ -172,17 +165,9 @@ def _scratch(spec: Spec, settings: Settings) -> Habits:
     return Habits(rivals.whole(spec, settings["rate"]), Passes(1, int(settings["epochs"])))
 
 
-def _transfer(
-    spec: Spec,
-    settings: Settings,
-    tasks: Samples,
-    seed: int,
-    real: bool,  # noqa: FBT001
-) -> Learner:
-    del real  # It always is.
+def _pooling(settings: Settings) -> Pooling:
     passes = Passes(BATCH, int(settings["epochs"]))
-    pooling = Pooling(settings["rate"], settings["rate_board"], passes)
-    return Transfer(spec, pooling, tasks, seed)
+    return Pooling(settings["rate"], settings["rate_board"], passes)
 
 
 _ONE = {"rate": RATE, "step": Range(0.03, 3.0)}
@@ -247,7 +232,7 @@ METHODS: Final[dict[str, Method]] = {
         "all samples are sent to one place, which learns; boards fine-tune",
         {"rate": RATE, "rate_board": RATE, "epochs": EPOCHS},
         lambda _: {"rate": 0.05, "rate_board": 0.02, "epochs": 2.0},
-        _transfer,
+        lambda spec, settings, tasks, seed, _: Transfer(spec, _pooling(settings), tasks, seed),
         None,
     ),
     "scratch": _rival(

@@ -7,8 +7,6 @@ by what the job says. Who stops an experiment and starts it again loses the runs
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -16,7 +14,6 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from datetime import UTC, datetime
 from hashlib import blake2b
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self
 
@@ -24,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from experiments.errors import ExperimentError
 from localfleet.processes import PROJECT
+from simulation.processes import leave_interrupts, spawning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -138,9 +136,7 @@ class Study:
 
     def _processes_of_ours(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # The pool has the cores.
-            context = get_context("spawn")  # A fork would take along locks of our threads.
-            self._pool = ProcessPoolExecutor(self._processes, context, _leave_interrupts)
+            self._pool = ProcessPoolExecutor(self._processes, spawning(), leave_interrupts)
         return self._pool
 
     def _end_processes(self) -> None:
@@ -198,8 +194,3 @@ def _timed(work: Callable[[Any], Outcome], job: Job) -> tuple[Outcome, float]:
     outcome = work(job)
     # As it will be read again: a list where there was a tuple.
     return json.loads(json.dumps(outcome)), time.process_time() - start
-
-
-def _leave_interrupts() -> None:
-    """Ctrl-C is for the process that waits for us."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cached_property
-from multiprocessing import get_context
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 import numpy as np
@@ -17,6 +14,7 @@ from protocol import feedback, fixed, sparse
 from simulation.conditions import POISON_STREAM, TASKS_STREAM, Poisoned
 from simulation.errors import SimulationError
 from simulation.passes import ONLINE, Passes
+from simulation.processes import leave_interrupts, spawning
 from simulation.tasks import stacked
 
 if TYPE_CHECKING:
@@ -187,9 +185,7 @@ class Crew:
         self._trainer = trainer
         self._pool: ProcessPoolExecutor | None = None
         if processes > 1:
-            os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # The pool has the cores.
-            context = get_context("spawn")  # A fork would take along locks of our threads.
-            self._pool = ProcessPoolExecutor(processes, context, _start, (trainer,))
+            self._pool = ProcessPoolExecutor(processes, spawning(), _start, (trainer,))
 
     def __enter__(self) -> Self:
         return self
@@ -224,7 +220,7 @@ _trainer: Trainer
 def _start(trainer: Trainer) -> None:
     """In a process of the pool."""
     global _trainer  # noqa: PLW0603 - a process has one
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits for us.
+    leave_interrupts()
     _trainer = trainer
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from simulation.errors import DataError
 from simulation.tasks import CharacterTasks, LogTasks, SineTasks, Skew, SpeakerTasks, Tasks
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from protocol.fixed import Words
@@ -30,6 +31,10 @@ CHOOSING: Final = 2
 
 HOW: Final = {"omniglot": omniglot.HOW, "keywords": keywords.HOW, "log": log.HOW}
 """How to give each data set, as messages say it."""
+_HOW_ALL: Final = (
+    f"Omniglot: {omniglot.HOW}. Speech Commands: {keywords.HOW}. A log of your own: {log.HOW}"
+)
+_Data = TypeVar("_Data", omniglot.Omniglot, keywords.Keywords, log.Log)
 
 
 class Split(Enum):
@@ -66,29 +71,62 @@ def tasks_for(
     Raises:
         DataError: the data are absent, are something else, or do not fit the spec or the split.
     """
+    kind = _checked(spec, path)
     if path is None:
-        _refuse_unless(spec, (1, 1, 1), "mse", "sines")
         _check_split(split, Split.IID)
         if skew is not None:
             raise DataError("sines have no classes that could be skewed")
         return sine_tasks(spec)
-    kind = network_of(path)
     if kind == "log":
         _check_split(split, Split.IID, Split.BOARD)
         record = log.load(path, spec)
-        learned, tested = record.split() if hold_out else (record, None)
-        return (
-            LogTasks.of(spec, learned, mixed=split is Split.IID, skew=skew),
-            LogTasks.of(spec, tested) if tested else None,
-        )
+        parts = record.split() if hold_out else (record,)
+        learned, *held = _logged(spec, parts, mixed=split is Split.IID, skew=skew)
+        return learned, held[0] if held else None
     if kind == "keywords":
-        _refuse_unless(spec, (speech.FRAMES, speech.BANDS, 1), "cross_entropy", "keywords")
         _check_split(split, Split.IID, Split.SPEAKER)
         return speaker_tasks(spec, path, settled=split is Split.SPEAKER, skew=skew)
-    side = spec.layers[0].height
-    _refuse_unless(spec, (side, side, 1), "cross_entropy", "characters")
     _check_split(split, Split.IID, Split.ALPHABET)
     return character_tasks(spec, path, by_alphabet=split is Split.ALPHABET, skew=skew)
+
+
+def three_ways(spec: Spec, path: Path | None) -> tuple[Tasks, ...]:
+    """Tasks to learn from, to choose settings by, and for the test; in this order.
+
+    No character, speaker or logged board is in two of them. No sine is drawn twice.
+
+    Raises:
+        DataError: as :func:`tasks_for`.
+    """
+    kind = _checked(spec, path)
+    if path is None:
+        return tuple(SineTasks.of(spec) for _ in range(3))
+    if kind == "log":
+        return tuple(_logged(spec, _thirds(log.load(path, spec))))
+    if kind == "keywords":
+        return tuple(_spoken(spec, _thirds(keywords.load(path))))
+    return tuple(_written(spec, _thirds(omniglot.load(path))))
+
+
+def _thirds(data: _Data) -> tuple[_Data, _Data, _Data]:
+    """A fifth is for the test, and a fifth of what else there is for choosing."""
+    rest, tested = data.split()
+    learned, validated = rest.split(seed=CHOOSING)
+    return learned, validated, tested
+
+
+def _checked(spec: Spec, path: Path | None) -> str:
+    """Which data they are, as :func:`network_of`, and ``sine`` of none; they fit the spec."""
+    if path is None:
+        _refuse_unless(spec, (1, 1, 1), "mse", "sines")
+        return "sine"
+    kind = network_of(path)
+    if kind == "keywords":
+        _refuse_unless(spec, (speech.FRAMES, speech.BANDS, 1), "cross_entropy", "keywords")
+    elif kind == "omniglot":
+        side = spec.layers[0].height
+        _refuse_unless(spec, (side, side, 1), "cross_entropy", "characters")
+    return kind
 
 
 def network_of(path: Path) -> str:
@@ -103,10 +141,7 @@ def network_of(path: Path) -> str:
         return "keywords"
     if path.exists():
         return "omniglot"
-    raise DataError(
-        f"{path}: there is no such file or folder. Omniglot: {omniglot.HOW}. Speech Commands: "
-        f"{keywords.HOW}. A log of your own: {log.HOW}"
-    )
+    raise DataError(f"{path}: there is no such file or folder. {_HOW_ALL}")
 
 
 def _refuse_unless(spec: Spec, grid: tuple[int, int, int], loss: str, what: str) -> None:
@@ -117,8 +152,7 @@ def _refuse_unless(spec: Spec, grid: tuple[int, int, int], loss: str, what: str)
     if what == "sines":
         raise DataError(
             "without data boards learn sines, with one input and the loss mse, but this spec's "
-            f"model has inputs {found} and the loss {spec.model.loss}. Give its data. Omniglot: "
-            f"{omniglot.HOW}. Speech Commands: {keywords.HOW}. A log of your own: {log.HOW}"
+            f"model has inputs {found} and the loss {spec.model.loss}. Give its data. {_HOW_ALL}"
         )
     raise DataError(
         f"these are {what}: they take a spec whose model has inputs {grid} and the loss {loss}; "
@@ -150,13 +184,10 @@ def character_tasks(
     ``choosing``, the held-out ones are not those of the test, which nobody sees, but are taken from
     what else there is to learn from: settings are chosen by them.
     """
-    learned, tested = omniglot.load(path).split()
-    if choosing:
-        learned, tested = learned.split(seed=CHOOSING)
-    return (
-        CharacterTasks.of(spec, learned, turned=True, by_alphabet=by_alphabet, skew=skew),
-        CharacterTasks.of(spec, tested, turned=False),
-    )
+    data = omniglot.load(path)
+    parts = _thirds(data)[:2] if choosing else data.split()
+    first, held = _written(spec, parts, by_alphabet=by_alphabet, skew=skew)
+    return first, held
 
 
 def speaker_tasks(
@@ -168,16 +199,54 @@ def speaker_tasks(
     choosing: bool = False,
 ) -> tuple[SpeakerTasks, SpeakerTasks]:
     """Tasks to learn from, and held-out ones: see :func:`character_tasks`."""
-    learned, tested = keywords.load(path).split()
-    if choosing:
-        learned, tested = learned.split(seed=CHOOSING)
+    data = keywords.load(path)
+    parts = _thirds(data)[:2] if choosing else data.split()
+    first, held = _spoken(spec, parts, settled=settled, skew=skew)
+    return first, held
+
+
+def _written(
+    spec: Spec,
+    parts: Sequence[omniglot.Omniglot],
+    *,
+    by_alphabet: bool = False,
+    skew: Skew | None = None,
+) -> list[CharacterTasks]:
+    """The first part is learned from; the others are held out, neither split nor skewed."""
+    learned, *held = parts
+    return [
+        CharacterTasks.of(spec, learned, turned=True, by_alphabet=by_alphabet, skew=skew),
+        *(CharacterTasks.of(spec, part, turned=False) for part in held),
+    ]
+
+
+def _spoken(
+    spec: Spec,
+    parts: Sequence[keywords.Keywords],
+    *,
+    settled: bool = False,
+    skew: Skew | None = None,
+) -> list[SpeakerTasks]:
+    """As :func:`_written`."""
+    learned, *held = parts
     rng = np.random.default_rng(0)
     shifted = [_features(_moved(learned, rng) if n else learned) for n in range(VERSIONS)]
     features = np.stack(shifted)
-    return (
+    return [
         SpeakerTasks.of(spec, learned, features, voices=VOICES, settled=settled, skew=skew),
-        SpeakerTasks.of(spec, tested, _features(tested)[None], voices=VOICES),
-    )
+        *(SpeakerTasks.of(spec, part, _features(part)[None], voices=VOICES) for part in held),
+    ]
+
+
+def _logged(
+    spec: Spec, parts: Sequence[log.Log], *, mixed: bool = False, skew: Skew | None = None
+) -> list[LogTasks]:
+    """As :func:`_written`."""
+    learned, *held = parts
+    return [
+        LogTasks.of(spec, learned, mixed=mixed, skew=skew),
+        *(LogTasks.of(spec, part) for part in held),
+    ]
 
 
 def _moved(data: keywords.Keywords, rng: np.random.Generator) -> keywords.Keywords:

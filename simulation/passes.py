@@ -42,10 +42,10 @@ class Passes:
         loss, told = np.zeros(engine.boards), np.zeros(engine.boards, np.int64)
         for epoch in range(self.epochs):
             for at in range(0, len(x), self.batch):
-                some = slice(at, at + self.batch)
                 if self.batch == 1:
                     facts = engine.step(x[at], y[at], local=local)
                 else:
+                    some = slice(at, at + self.batch)
                     batch = x[some].swapaxes(0, 1), y[some].swapaxes(0, 1)
                     facts = engine.step(*batch, local=local)
                 if epoch == 0:

@@ -40,6 +40,11 @@ NO_VERSION: Final = -1
 DIGEST_BYTES: Final = 16
 
 
+def board_names(boards: int) -> list[str]:
+    """Names of so many boards, all of one length."""
+    return [f"board-{number:0{len(str(boards - 1))}}" for number in range(boards)]
+
+
 @dataclass(frozen=True)
 class Record:
     """A closed round. Losses were measured before what they are of was learned from."""

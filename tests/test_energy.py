@@ -11,7 +11,8 @@ from rich.console import Console
 
 from experiments import cost, energy, report
 from experiments.catalogue import Request
-from experiments.energy import Effort, Played
+from experiments.compare import Effort
+from experiments.energy import Played
 from experiments.energy_page import savings, target, variations
 from experiments.power import (
     CHIPS,
@@ -93,7 +94,8 @@ def test_every_constant_has_a_source_and_is_varied() -> None:
 def played(method: str, *values: float) -> Played:
     """A run with so many points, ten rounds and a thousand bytes apart."""
     curve = [[10 * n, 600 * n, 400 * n, 5000 * n, value] for n, value in enumerate(values, start=1)]
-    return Played(SINE, method, {}, [{"value": values[-1], "curve": curve}])
+    runs = [{"value": values[-1], "curve": curve}]
+    return Played(method, method, settings={}, trials=[], runs=runs, scenario=SINE)
 
 
 def test_equal_value_is_what_both_reached() -> None:
@@ -111,7 +113,7 @@ def test_equal_value_is_what_both_reached() -> None:
 def test_the_page_says_what_is_modelled_and_what_was_reached(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(energy.QUICK, "sine", Effort(4, 1, 2, 20, 2))
+    monkeypatch.setitem(energy.QUICK, "sine", Effort(4, 1, 2, 20, tested=20, asked=20, points=2))
     with Study(tmp_path, 1, Console(quiet=True)) as study:
         done = energy.make(Request({}, seeds=2, quick=True), study)
     page = report.write(done, tmp_path, {"seeds": "2"}).read_text()

@@ -59,6 +59,12 @@ def test_a_wrong_name_is_answered_by_the_right_ones(tmp_path: Path) -> None:
     assert not (tmp_path / "build").exists()
 
 
+def test_help_names_every_experiment(tmp_path: Path) -> None:
+    done = experiment(tmp_path, "--help")
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in EXPERIMENTS)
+
+
 def test_missing_data_are_asked_for_and_useless_data_refused(tmp_path: Path) -> None:
     done = experiment(tmp_path, "omniglot")
     assert done.returncode == 2

@@ -9,6 +9,7 @@ from protocol.messages import Delta, Round, Update
 from protocol.sparse import block_size, top_count
 from protocol.spec import Spec
 from rounds.model import GlobalModel
+from simulation.run import board_names
 from simulation.traffic import Traffic
 from tuning.errors import TuningError
 
@@ -151,7 +152,7 @@ def bytes_most(spec: Spec) -> int:
     """
     spec = applied(spec, {"rate_local": 0.5, "rate_global": 0.5})
     asked = spec.rounds.asking
-    names = [f"board-{i:0{len(str(asked - 1))}}" for i in range(asked)]
+    names = board_names(asked)
     traffic = Traffic(spec, names)
     for board in range(asked):
         traffic.connect(board)

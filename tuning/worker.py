@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from typing import TYPE_CHECKING, Final, Self
-
-import numpy as np
 
 from protocol.spec import Spec
 from simulation.boards import Crew, Trainer
@@ -16,8 +11,9 @@ from simulation.conditions import Conditions, Poison, Poisoned
 from simulation.engine import Engine
 from simulation.errors import SimulationError
 from simulation.fleet import measure
-from simulation.held_out import tasks_for
-from simulation.run import Run
+from simulation.held_out import three_ways
+from simulation.processes import leave_interrupts, spawning
+from simulation.run import Run, board_names
 from simulation.tasks import CharacterTasks, LogTasks, SineTasks, SpeakerTasks
 from tuning.errors import TuningError
 
@@ -26,15 +22,12 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from simulation.tasks import Tasks
 
 RUNGS: Final = (0.1, 0.25, 0.5, 1.0)
 """Shares of its rounds after which a run is asked."""
 TASKS: Final = 100
 """Tasks in an exam."""
-_SHARE: Final = 0.2
 _VALIDATED, _TESTED = 1_000_003, 2_000_003
 """Seeds of the draws of an exam's tasks."""
 
@@ -69,10 +62,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Pools:
-    """Where tasks are drawn from: to learn from, to choose settings by, and for the test.
-
-    No character, speaker or logged board is in two of them. No sine is drawn twice.
-    """
+    """Where tasks are drawn from: to learn from, to choose settings by, and for the test."""
 
     learned: Tasks
     validated: Tasks
@@ -80,48 +70,12 @@ class Pools:
 
     @classmethod
     def of(cls, spec: Spec, path: Path | None) -> Pools:
-        """What is to be learned from is divided once more.
+        """Of a data set.
 
         Raises:
-            DataError: see :func:`simulation.held_out.tasks_for`.
+            DataError: see :func:`simulation.held_out.three_ways`.
         """
-        all_learned, tested = tasks_for(spec, path)
-        if tested is None:
-            raise TuningError("nothing is held out")
-        learned, validated = _divided(all_learned)
-        return cls(learned, validated, tested)
-
-
-def _divided(tasks: Tasks) -> tuple[Tasks, Tasks]:
-    match tasks:
-        case CharacterTasks():
-            chosen = _chosen(len(tasks.drawings))
-            return (
-                replace(tasks, drawings=tasks.drawings[~chosen]),
-                replace(tasks, drawings=tasks.drawings[chosen], turned=False),
-            )
-        case SpeakerTasks():
-            chosen = _chosen(int(tasks.speaker.max()) + 1)[tasks.speaker]
-            return _said(tasks, ~chosen), _said(replace(tasks, features=tasks.features[:1]), chosen)
-        case LogTasks():
-            learned, validated = tasks.log.split(seed=2)
-            return replace(tasks, log=learned), replace(tasks, log=validated)
-        case _:
-            return tasks, tasks
-
-
-def _chosen(count: int) -> NDArray[np.bool_]:
-    """A fifth of them, always the same."""
-    chosen = np.zeros(count, np.bool_)
-    chosen[np.random.default_rng(2).permutation(count)[: max(1, round(count * _SHARE))]] = True
-    return chosen
-
-
-def _said(tasks: SpeakerTasks, clips: NDArray[np.bool_]) -> SpeakerTasks:
-    """What some speakers said; they are numbered anew."""
-    _, speaker = np.unique(tasks.speaker[clips], return_inverse=True)
-    features, keyword = tasks.features[:, clips], tasks.keyword[clips]
-    return replace(tasks, features=features, keyword=keyword, speaker=speaker)
+        return cls(*three_ways(spec, path))
 
 
 def _sized(tasks: Tasks, support: int, query: int) -> Tasks:
@@ -137,7 +91,7 @@ def _sized(tasks: Tasks, support: int, query: int) -> Tasks:
 def played(job: Job, pools: Pools) -> Iterator[Score]:
     """A run, told of at each rung; a final one at its end."""
     spec, training, count = job.spec, job.spec.training, job.spec.rounds.count
-    names = [f"board-{i:0{len(str(job.boards - 1))}}" for i in range(job.boards)]
+    names = board_names(job.boards)
     learned = _sized(pools.learned, training.support, training.query)
     exam = _sized(pools.tested if job.final else pools.validated, training.support, job.asked)
     trainer = Trainer(spec, names, learned, Engine, Poisoned(0, Poison.FLIP), job.seed)
@@ -164,8 +118,7 @@ class Worker:
     """
 
     def __init__(self, spec: Spec, data: Path | None) -> None:
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # Each process has a core.
-        context = get_context("spawn")  # A fork would take along locks of our threads.
+        context = spawning()
         self.pipe, other = context.Pipe()
         self._process = context.Process(target=_work, args=(other, spec, data), daemon=True)
         self._process.start()
@@ -208,7 +161,7 @@ class Worker:
 
 def _work(pipe: Connection, spec: Spec, data: Path | None) -> None:
     """In the process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits for us.
+    leave_interrupts()
     try:
         pools = Pools.of(spec, data)
         while True:
