@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from protocol.fixed import Words
 
 BOARDS: Final = 10
+PLAIN: Final = {"optimizer": {"rule": "step"}, "step_max": 3.0}
+"""The paper's rule, which every strategy differs from in one thing ..."""
+RATES: Final = {"rate_local": 0.02, "rate_global": 0.01}
+"""... and rates on boards that suit it."""
 TESTED: Final = 500
 """Held-out tasks at the end."""
 
@@ -68,10 +72,12 @@ def poisoned(changes: Words) -> Words:
 
 
 def sines(rounds: dict[str, Any]) -> Spec:
-    """The shipped spec of the sine task with other [rounds]."""
+    """The shipped spec of the sine task with other rates and [rounds]."""
     spec = Spec.from_file(PROJECT / "specs" / "sine.toml")
-    settings = spec.rounds.model_dump(exclude_defaults=True) | {"cohort": BOARDS} | rounds
-    return spec.model_copy(update={"rounds": Rounds.model_validate(settings)})
+    settings = spec.rounds.model_dump(exclude_defaults=True) | {"cohort": BOARDS} | PLAIN | rounds
+    training = spec.training.model_copy(update=RATES)
+    changes = {"training": training, "rounds": Rounds.model_validate(settings)}
+    return spec.model_copy(update=changes)
 
 
 def final_loss(rounds: dict[str, Any], told: Callable[[Words], Words], seed: int) -> float:

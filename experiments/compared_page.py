@@ -165,6 +165,9 @@ def protocol(
         "omniglot": "characters that no board learns from, a fifth of the data set",
         "keywords": "homes of four speakers whom no board learns from, a fifth of all",
     }[comparison.network]
+    runs = ""
+    if effort.trial_runs > 1:
+        runs = f", played {effort.trial_runs} times with other seeds and judged by the mean"
     shots = ""
     if again := compared[len(_first(compared)) :]:
         other = again[0].scenario.spec
@@ -188,17 +191,20 @@ over {seeds} seeds with 95 % intervals (Student's t), which tell how runs differ
 test are always the same.
 
 **Settings** were searched for every method with the same effort: {effort.trials} trials of \
-{effort.trial_rounds} rounds each, the first with what its authors or the spec take, the others \
-drawn by Optuna's tree-structured Parzen estimator; judged by {effort.judged} held-out tasks \
-that are not those of the test and that no board of a trial learned from. What was found is in the \
-last table, all trials are in `trials.csv`.
+{effort.trial_rounds} rounds each{runs}, the first with what its authors or the spec take, the \
+others drawn by Optuna's tree-structured Parzen estimator; judged by {effort.judged} held-out \
+tasks that are not those of the test and that no board of a trial learned from. What was found is \
+in the last table, all trials are in `trials.csv`.
 
 **Arithmetic.** TinyMetaFed computes as boards do, in fixed point, and so do its variants but for \
 `no-online`: boards do not know batches. Rivals compute in float64, without any rounding. So did \
 all trials of settings.
 
-**The server** follows the mean change by the paper's step, which falls by a cosine; in `/adam` it \
-follows by Adam (Reddi et al., 2021), which the paper does not know.
+**The server** of TinyMetaFed follows the mean change by the optimizer of its spec, \
+`{spec.rounds.optimizer.rule}` (`docs/strategies.md`), whose step falls by the paper's cosine. \
+The paper's server takes the plain step: that is `tinymetafed/plain-step`. \
+`tinyreptile/optimizer` is a rival with the optimizer of our spec. All others follow the mean \
+change, times a step where they have one.
 
 **Bytes** are those of whole MQTT packets, of all boards together. Of TinyMetaFed and its \
 variants all count: connecting, the first model, announcements, deltas, updates, receipts, \

@@ -1,4 +1,4 @@
-"""TinyMetaFed, what is left of it when one of its four parts is taken out, and with Adam.
+"""TinyMetaFed, what is left of it when one of its four parts is taken out, and with a plain step.
 
 Each is played by :class:`simulation.run.Run`: round core, codec and messages are those of the
 service, and boards compute as they do, but for batches, which boards do not know.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from simulation.boards import Selection
     from simulation.tasks import Tasks
 
-Change = Literal["reconstruction", "top-p", "annealing", "online", "adam"]
+Change = Literal["reconstruction", "top-p", "annealing", "online", "optimizer"]
 BATCH: Final = 8
 """Samples in a step of a board that stores them."""
 
@@ -76,7 +76,7 @@ def recipe(spec: Spec, settings: Mapping[str, float], change: Change | None = No
     Args:
         spec: what is not among the settings.
         settings: ``rate_local``, ``rate_global``, ``step_max``, and of batches ``epochs``.
-        change: the part that is taken out, or Adam on the server.
+        change: the part that is taken out; ``optimizer`` leaves the paper's plain step.
     """
     spec = with_rates(spec, settings.get("rate_local", 0.1), settings["rate_global"])
     rounds = spec.rounds.model_dump() | {"step_max": settings["step_max"]}
@@ -90,8 +90,8 @@ def recipe(spec: Spec, settings: Mapping[str, float], change: Change | None = No
             rounds["percent_down"] = 100.0
         case "annealing":
             rounds["step_min"] = rounds["step_max"]
-        case "adam":
-            rounds["optimizer"] = {"rule": "adam"}
+        case "optimizer":
+            rounds["optimizer"] = {"rule": "step"}
         case "online":
             passes = Passes(BATCH, int(settings["epochs"]))
     return Recipe(rebuilt(spec, rounds=Rounds.model_validate(rounds)), passes)

@@ -61,7 +61,8 @@ class Method:
     """One that is compared."""
 
     about: str
-    ranges: Mapping[str, Range]
+    ranges: Callable[[Spec], Mapping[str, Range]]
+    """Of the settings that are searched."""
     first: Callable[[Spec], Settings]
     """The settings that are tried first."""
     learner: Callable[[Spec, Settings, Samples, int, bool], Learner]
@@ -74,29 +75,38 @@ class Method:
 
 RATE: Final = Range(0.002, 0.3)
 STEP: Final = Range(0.2, 5.0)
-ADAM: Final = Range(0.005, 0.3)
-"""A step of Adam's goes about so far in each parameter."""
+ADAPTIVE: Final = Range(0.005, 0.3)
+"""A step of Adam's and its kin goes about so far in each parameter."""
+PLAIN_START: Final = 3.0
+"""The first plain step that is tried where the spec's own step is for another optimizer."""
 EPOCHS: Final = Range(1, 8, whole=True)
 
 
+def _step_of(spec: Spec) -> Range:
+    """The range of the step, which has another meaning to each optimizer."""
+    return STEP if spec.rounds.optimizer.rule in {"step", "avgm"} else ADAPTIVE
+
+
 def _fleet(change: Change | None, about: str) -> Method:
-    ranges = {"rate_local": RATE, "rate_global": RATE, "step_max": STEP}
-    if change == "adam":
-        ranges["step_max"] = ADAM
-    if change == "reconstruction":
-        del ranges["rate_local"]
-    if change == "online":
-        ranges["epochs"] = EPOCHS
+    def ranges(spec: Spec) -> Mapping[str, Range]:
+        searched = {"rate_global": RATE, "step_max": _step_of(spec)}
+        if change != "reconstruction":
+            searched = {"rate_local": RATE} | searched
+        if change == "optimizer":
+            searched["step_max"] = STEP
+        if change == "online":
+            searched["epochs"] = EPOCHS
+        return searched
 
     def first(spec: Spec) -> Settings:
         training, step = spec.training, spec.rounds.step_max
         known = {
             "rate_local": training.rate_local,
             "rate_global": training.rate_global,
-            "step_max": {"annealing": step / 2, "adam": 0.05}.get(change or "", step),
+            "step_max": {"annealing": step / 2, "optimizer": PLAIN_START}.get(change or "", step),
             "epochs": 2.0,
         }
-        return {name: known[name] for name in ranges}
+        return {name: known[name] for name in ranges(spec)}
 
     def arrays(spec: Spec, settings: Settings) -> int:
         made = recipe(spec, settings, change)
@@ -121,19 +131,30 @@ def _rival(
     habits: Callable[[Spec, Settings], Habits],
     kind: type[Rival] = Rival,
 ) -> Method:
+    """A rival whose ranges and start do not depend on the spec."""
+    return _rival_of_spec(about, lambda _: ranges, lambda _: start, habits, kind)
+
+
+def _rival_of_spec(
+    about: str,
+    ranges: Callable[[Spec], Mapping[str, Range]],
+    first: Callable[[Spec], Settings],
+    habits: Callable[[Spec, Settings], Habits],
+    kind: type[Rival] = Rival,
+) -> Method:
     def arrays(spec: Spec, settings: Settings) -> int:
         made = habits(spec, settings)
         return cost.rival_memory(made.spec, made.passes)
 
     return Method(
-        *(about, ranges, lambda _: start),
+        *(about, ranges, first),
         lambda spec, settings, tasks, seed, _: kind(habits(spec, settings), tasks, seed),
         arrays,
     )
 
 
 def _reptile(
-    spec: Spec, settings: Settings, *, online: bool, serial: bool = False, adam: bool = False
+    spec: Spec, settings: Settings, *, online: bool, serial: bool = False, optimizer: bool = False
 ) -> Habits:
     passes = Passes() if online else Passes(BATCH, int(settings["epochs"]))
     return Habits(
@@ -142,7 +163,7 @@ def _reptile(
         settings["step"],
         falls=True,
         serial=serial,
-        adam=adam,
+        optimizer=optimizer,
     )
 
 
@@ -183,8 +204,8 @@ METHODS: Final[dict[str, Method]] = {
     "tinymetafed/no-online": _fleet(
         "online", "samples are stored and learned in batches, several times (float64)"
     ),
-    "tinymetafed/adam": _fleet(
-        "adam", "the server follows the mean change by Adam, whose step falls by the cosine"
+    "tinymetafed/plain-step": _fleet(
+        "optimizer", "the server follows the mean change by the paper's plain step"
     ),
     "tinyreptile": _rival(
         "online; the boards of a round start from the same model, as everywhere here",
@@ -198,11 +219,11 @@ METHODS: Final[dict[str, Method]] = {
         {"rate": 0.02, "step": 0.1},
         partial(_reptile, online=True, serial=True),
     ),
-    "tinyreptile/adam": _rival(
-        "the server follows the mean change by Adam",
-        {"rate": RATE, "step": ADAM},
-        {"rate": 0.02, "step": 0.05},
-        partial(_reptile, online=True, adam=True),
+    "tinyreptile/optimizer": _rival_of_spec(
+        "the server follows the mean change by TinyMetaFed's optimizer",
+        lambda spec: {"rate": RATE, "step": _step_of(spec)},
+        lambda spec: {"rate": 0.02, "step": spec.rounds.step_max},
+        partial(_reptile, online=True, optimizer=True),
     ),
     "reptile": _rival(
         "batches, several times; the mean of a cohort",
@@ -230,7 +251,7 @@ METHODS: Final[dict[str, Method]] = {
     ),
     "transfer": Method(
         "all samples are sent to one place, which learns; boards fine-tune",
-        {"rate": RATE, "rate_board": RATE, "epochs": EPOCHS},
+        lambda _: {"rate": RATE, "rate_board": RATE, "epochs": EPOCHS},
         lambda _: {"rate": 0.05, "rate_board": 0.02, "epochs": 2.0},
         lambda spec, settings, tasks, seed, _: Transfer(spec, _pooling(settings), tasks, seed),
         None,

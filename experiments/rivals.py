@@ -25,9 +25,8 @@ import numpy as np
 
 from experiments import cost
 from experiments.fleet import with_rates, without_local
-from protocol.strategy import Optimizer
 from protocol.topics import Topics
-from rounds.optimizers import Adaptive, Step
+from rounds.optimizers import Step, optimizer_of
 from simulation.conditions import TASKS_STREAM
 from simulation.fleet import Measured, measure
 from simulation.float64 import UNIT, FloatEngine
@@ -67,8 +66,8 @@ class Habits:
     """Whether the step falls to nothing, evenly over the rounds."""
     serial: bool = False
     """Whether each board works on what the one before left."""
-    adam: bool = False
-    """Whether the server follows the mean change by Adam."""
+    optimizer: bool = False
+    """Whether the server follows the mean change by the spec's optimizer, not by the step alone."""
 
 
 class Rival:
@@ -87,7 +86,7 @@ class Rival:
         spec = habits.spec
         self.shared: NDArray[np.float64] = spec.start().astype(np.float64)
         """Parameters, in weight units."""
-        self._optimizer = Adaptive(Optimizer(rule="adam")) if habits.adam else Step()
+        self._optimizer = optimizer_of(spec.rounds) if habits.optimizer else Step()
         self._moments = self._optimizer.start(len(self.shared))
         self.bytes_up = self.bytes_down = self.operations = 0
         cohort = spec.rounds.cohort

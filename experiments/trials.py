@@ -92,8 +92,10 @@ class Search:
     method: str
     trials: int
     tested: int
+    runs: int = 1
+    """Of a trial, each with another seed; their mean is what it is judged by."""
     seed: int = 1000
-    """Of all trials; none of the runs that are reported has it."""
+    """The first of them, in all trials; no run that is reported has one of these."""
 
 
 def search(wanted: Search) -> Outcome:
@@ -116,11 +118,15 @@ def search(wanted: Search) -> Outcome:
     )
     study.enqueue_trial(method.first(scenario.spec))
     trials: list[tuple[Settings, float]] = []
+    ranges = method.ranges(scenario.spec)
     for _ in range(wanted.trials):
         asked = study.ask()
-        settings = {name: _drawn(asked, name, span) for name, span in method.ranges.items()}
-        trial = Trial(scenario, wanted.method, settings, wanted.seed, wanted.tested, real=True)
-        value = play(trial)["value"]
+        settings = {name: _drawn(asked, name, span) for name, span in ranges.items()}
+        runs = [
+            Trial(scenario, wanted.method, settings, wanted.seed + run, wanted.tested, real=True)
+            for run in range(wanted.runs)
+        ]
+        value = float(np.mean([play(run)["value"] for run in runs]))
         if not np.isfinite(value):  # It diverged, which float64 does not stop.
             value = 1e9 if is_loss else 0.0
         study.tell(asked, value)

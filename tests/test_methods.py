@@ -24,6 +24,11 @@ from simulation.tasks import Tasks
 
 SINE = Scenario("sine", 3)
 SPEC = SINE.spec
+SETTINGS = {
+    "rate_local": SPEC.training.rate_local,
+    "rate_global": SPEC.training.rate_global,
+    "step_max": SPEC.rounds.step_max,
+}
 
 
 def played(learner: Learner) -> Learner:
@@ -33,9 +38,8 @@ def played(learner: Learner) -> Learner:
 
 
 def test_tinymetafed_is_what_simulate_plays() -> None:
-    settings = {"rate_local": 0.02, "rate_global": 0.01, "step_max": 3.0}
     tasks, _ = sine_tasks(SPEC)
-    fleet = Fleet(recipe(SPEC, settings), tasks, 5)
+    fleet = Fleet(recipe(SPEC, SETTINGS), tasks, 5)
     played(fleet)
     names = [f"board-{n}" for n in range(8)]
     run = Run(
@@ -47,7 +51,7 @@ def test_tinymetafed_is_what_simulate_plays() -> None:
 
 
 def test_a_part_taken_out_is_gone_and_nothing_else() -> None:
-    settings = {"rate_local": 0.02, "rate_global": 0.01, "step_max": 3.0, "epochs": 2.0}
+    settings = SETTINGS | {"epochs": 2.0}
     full = recipe(SPEC, settings).spec
     assert full == SPEC
     assert not recipe(SPEC, settings, "reconstruction").spec.has_local
@@ -55,9 +59,9 @@ def test_a_part_taken_out_is_gone_and_nothing_else() -> None:
     assert (dense.training.percent, dense.rounds.percent_down) == (100, 100)
     assert dense.plan.top == dense.global_count
     level = recipe(SPEC, settings, "annealing").spec.rounds
-    assert (level.step_max, level.step_min) == (3, 3)
-    adam = recipe(SPEC, settings, "adam").spec.rounds
-    assert (SPEC.rounds.optimizer.rule, adam.optimizer.rule) == ("step", "adam")
+    assert level.step_max == level.step_min == SPEC.rounds.step_max
+    plain = recipe(SPEC, settings, "optimizer").spec.rounds
+    assert (SPEC.rounds.optimizer.rule, plain.optimizer.rule) == ("adam", "step")
     assert recipe(SPEC, settings, "online").passes == Passes(8, 2)
     assert recipe(SPEC, settings, "online").spec == SPEC
 
@@ -76,9 +80,8 @@ class Spied(Tasks):
 
 def test_rivals_see_the_samples_of_the_fleet() -> None:
     tasks, _ = sine_tasks(SPEC)
-    settings = {"rate_local": 0.02, "rate_global": 0.01, "step_max": 3.0}
     ours, theirs = Spied(tasks), Spied(tasks)
-    played(Fleet(recipe(SPEC, settings), ours, 3))
+    played(Fleet(recipe(SPEC, SETTINGS), ours, 3))
     played(Rival(Habits(whole(SPEC, 0.01)), theirs, 3))
     assert len(ours.given) == 3 * 8
     assert np.array_equal(ours.given, theirs.given)

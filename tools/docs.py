@@ -368,8 +368,9 @@ def experiments() -> str:
 
 def methods() -> str:
     """What is compared."""
+    spec = Spec.from_file(PROJECT / "specs" / "sine.toml")
     rows = [
-        [f"`{name}`", method.about, ", ".join(f"`{one}`" for one in method.ranges)]
+        [f"`{name}`", method.about, ", ".join(f"`{one}`" for one in method.ranges(spec))]
         for name, method in METHODS.items()
     ]
     return table(["method", "how it learns", "settings that are searched"], rows)
