@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from experiments import compared_page as page
-from experiments.methods import METHODS
+from experiments.methods import METHODS, for_spec
 from experiments.report import Estimate, Report
 from experiments.scenario import Scenario
 from experiments.trials import Search, Trial, play, search
@@ -70,21 +70,21 @@ class Comparison:
 SINE: Final = Comparison(
     "sine",
     "Sines from 32 samples",
-    Effort(300, 12, 300, 200, tested=1000, asked=500, trial_runs=3, points=24),
+    Effort(300, 12, 300, 200, tested=1000, asked=500, trial_runs=2, points=24),
     Effort(150, 3, 75, 100, tested=200, asked=200),
     Again("1000-rounds", ("tinymetafed", "tinyreptile", "tinyreptile/serial"), rounds=1000),
 )
 OMNIGLOT: Final = Comparison(
     "omniglot",
     "Characters: 5 ways, 5 shots and 1",
-    Effort(300, 8, 100, 200, tested=1000, asked=200),
+    Effort(300, 8, 100, 200, tested=1000, asked=100),
     Effort(40, 2, 20, 100, tested=200, asked=100, points=4),
     Again("1-shot", CORE, shots=1),
 )
 KEYWORDS: Final = Comparison(
     "keywords",
     "Keywords of speakers never met",
-    Effort(400, 8, 150, 200, tested=1000, asked=200),
+    Effort(400, 8, 150, 200, tested=1000, asked=100),
     Effort(40, 2, 20, 100, tested=200, asked=100, points=4),
 )
 
@@ -198,7 +198,7 @@ def make(comparison: Comparison, request: Request, study: Study) -> Report:
     """Search each method's settings, run each with every seed, and sum it up."""
     effort = comparison.quick if request.quick else comparison.full
     scenario = Scenario(comparison.network, effort.rounds, request.data.get(comparison.network))
-    plans = [Plan(name, name, scenario, effort.trial_rounds) for name in METHODS]
+    plans = [Plan(name, name, scenario, effort.trial_rounds) for name in for_spec(scenario.spec)]
     if comparison.again and not request.quick:
         again = comparison.again
         other = replace(scenario, shots=again.shots, rounds=again.rounds or effort.rounds)

@@ -165,6 +165,19 @@ def protocol(
         "omniglot": "characters that no board learns from, a fifth of the data set",
         "keywords": "homes of four speakers whom no board learns from, a fifth of all",
     }[comparison.network]
+    rule = spec.rounds.optimizer.rule
+    server = (
+        "**The server** follows the mean change, times a step that of TinyMetaFed falls by the "
+        "paper's cosine."
+    )
+    if rule != "step":
+        server = (
+            "**The server** of TinyMetaFed follows the mean change by the optimizer of its spec, "
+            f"`{rule}` (`docs/strategies.md`), whose step falls by the paper's cosine. The paper's "
+            "server takes the plain step: that is `tinymetafed/plain-step`. "
+            "`tinyreptile/optimizer` is a rival with the optimizer of our spec. All others follow "
+            "the mean change, times a step where they have one."
+        )
     runs = ""
     if effort.trial_runs > 1:
         runs = f", played {effort.trial_runs} times with other seeds and judged by the mean"
@@ -200,11 +213,7 @@ in the last table, all trials are in `trials.csv`.
 `no-online`: boards do not know batches. Rivals compute in float64, without any rounding. So did \
 all trials of settings.
 
-**The server** of TinyMetaFed follows the mean change by the optimizer of its spec, \
-`{spec.rounds.optimizer.rule}` (`docs/strategies.md`), whose step falls by the paper's cosine. \
-The paper's server takes the plain step: that is `tinymetafed/plain-step`. \
-`tinyreptile/optimizer` is a rival with the optimizer of our spec. All others follow the mean \
-change, times a step where they have one.
+{server}
 
 **Bytes** are those of whole MQTT packets, of all boards together. Of TinyMetaFed and its \
 variants all count: connecting, the first model, announcements, deltas, updates, receipts, \

@@ -265,3 +265,12 @@ METHODS: Final[dict[str, Method]] = {
     ),
 }
 """In the order of tables."""
+
+_OTHER_OPTIMIZER: Final = ("tinymetafed/plain-step", "tinyreptile/optimizer")
+"""They say nothing new where the spec's server takes the plain step."""
+
+
+def for_spec(spec: Spec) -> list[str]:
+    """Names of the methods that differ from each other with this spec."""
+    plain = spec.rounds.optimizer.rule == "step"
+    return [name for name in METHODS if not (plain and name in _OTHER_OPTIMIZER)]
