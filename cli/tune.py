@@ -47,7 +47,7 @@ def tune(  # noqa: PLR0913 - one argument a flag
         str,
         typer.Option(
             help="What stays as it is, with commas between: percent, percent_down, rate_local, "
-            "rate_global, step_max, support, query, local.",
+            "rate_global, step_max, support, query, local, optimizer.",
         ),
     ] = "support",
     boards: Annotated[

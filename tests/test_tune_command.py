@@ -18,6 +18,7 @@ from cli.main import commands
 from localfleet.processes import PROJECT
 from protocol import memory
 from protocol.spec import Spec
+from protocol.strategy import Optimizer
 from tests.test_simulate_command import PROGRAM
 from tuning.errors import TuningError
 from tuning.search import Budget, Found, Search
@@ -60,9 +61,9 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 @pytest.mark.slow
 def test_a_bad_rate_is_found_out_within_the_bytes(tmp_path: Path) -> None:
-    spec = short(tmp_path, ("rate_global = 0.01", "rate_global = 0.0005"), rounds=40)
+    spec = short(tmp_path, ("rate_global = 0.005", "rate_global = 0.0005"), rounds=40)
     out = tmp_path / "found.toml"
-    fixed = "percent,percent_down,support,local,rate_local"
+    fixed = "percent,percent_down,support,local,rate_local,optimizer"
     flags = ("--spec", spec, "--fix", fixed, "--trials", 12, "--out", out, "--json")
     done = tune(*flags)
     assert done.returncode == 0, done.stderr
@@ -193,6 +194,36 @@ def test_a_file_keeps_its_comments_and_its_columns() -> None:
     assert "support = 40            # samples that rebuild" in new
     back = rewritten(new, values_of(Spec.from_toml(text)))
     assert Spec.from_toml(back) == Spec.from_toml(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"), [("sine", "step"), ("keywords", "adam"), ("omniglot", "adam")]
+)
+def test_a_file_gets_another_optimizer_without_the_settings_of_the_old(
+    name: str, rule: str
+) -> None:
+    text = (PROJECT / "specs" / f"{name}.toml").read_text()
+    values = values_of(Spec.from_toml(text)) | {"optimizer": rule, "step_max": 0.5}
+    new = Spec.from_toml(rewritten(text, values))
+    assert values_of(new) == values
+    assert new.rounds.optimizer == Optimizer.model_validate({"rule": rule})
+
+
+def test_every_optimizer_is_tried_with_steps_of_its_own() -> None:
+    given = Spec.from_file(SINE)
+    search = Search(Space(given), Budget(10**9, 60, 60), seed=1)
+    for _ in range(40):
+        assert search.propose() is not None
+    steps: dict[str, list[float]] = {}
+    for tried in search.tried:
+        steps.setdefault(str(tried.values["optimizer"]), []).append(float(tried.values["step_max"]))
+    assert search.tried[0].values == values_of(given)
+    assert set(steps) == {"step", "avgm", "adam"}
+    assert 0.3 <= min(steps["step"]) <= max(steps["step"]) <= 10
+    assert 0.03 <= min(steps["avgm"]) <= max(steps["avgm"]) <= 1
+    assert 0.003 <= min(steps["adam"]) <= max(steps["adam"]) <= 0.3
+    same = [tried.spec for tried in search.tried if tried.values["optimizer"] == "adam"]
+    assert {spec.rounds.optimizer.tau for spec in same} == {given.rounds.optimizer.tau}
 
 
 def test_a_file_of_another_layout_is_refused() -> None:

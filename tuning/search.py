@@ -153,7 +153,9 @@ class Search:
         import optuna  # noqa: PLC0415 - slow to load, and other commands do without
 
         evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-        return optuna.importance.get_param_importances(self._study, evaluator=evaluator)
+        shares = optuna.importance.get_param_importances(self._study, evaluator=evaluator)
+        # A step is called after its optimizer: see Space.draw.
+        return {name.partition(" of ")[0]: share for name, share in shares.items()}
 
 
 def search(  # noqa: PLR0913 - each is a choice of the user's

@@ -29,9 +29,13 @@ RANGES: Final = {
     "step_max": ("rounds", 0.3, 10.0),
 }
 """The table and the limits of what is searched by its logarithm."""
+RULES: Final = ("step", "avgm", "adam")
+"""Optimizers that are tried besides the given one."""
+_STEPS: Final = {"step": (0.3, 10.0), "avgm": (0.03, 1.0)}
+"""Limits of step_max: momentum adds up to ten times the step, ..."""
 _ADAPTIVE: Final = (0.003, 0.3)
-"""Limits of step_max where the optimizer goes about so far in each parameter, whatever it hears."""
-NAMES: Final = (*RANGES, "support", "query", "local")
+"""... and the others go about so far in each parameter, whatever they hear."""
+NAMES: Final = (*RANGES, "support", "query", "local", "optimizer")
 _LEAST_HALF: Final = 5
 """Neither support nor query gets less than this part of a round's samples."""
 
@@ -61,7 +65,10 @@ class Space:
     @property
     def searched(self) -> list[str]:
         """Names of what is searched. Support and query are one: what one gets the other loses."""
-        free = [name for name in (*RANGES, "support", "local") if name not in self.fixed]
+        searched = (*RANGES, "support", "local", "optimizer")
+        free = [name for name in searched if name not in self.fixed]
+        if "step_max" in self.fixed:  # It has another meaning to each optimizer.
+            free = [name for name in free if name != "optimizer"]
         if "query" in self.fixed or self.samples < 2 * _LEAST_HALF:
             free = [name for name in free if name != "support"]
         return [name for name in free if name != "local" or len(self.partitions()) > 1]
@@ -85,13 +92,20 @@ class Space:
     def start(self) -> Values:
         """The given spec as a trial."""
         values = values_of(self.given)
-        return {name: values[name] for name in self.searched}
+        rule = str(values["optimizer"])
+        return {_drawn_as(name, rule): values[name] for name in self.searched}
 
     def draw(self, trial: Trial) -> Values:
         """The next setting to try, with what is fixed; it may break a rule of a spec."""
         now = values_of(self.given)
         values = now.copy()
+        if "optimizer" in self.searched:
+            rules = list(dict.fromkeys([str(now["optimizer"]), *RULES]))
+            values["optimizer"] = trial.suggest_categorical("optimizer", rules)
+        rule = str(values["optimizer"])
         for name in self.searched:
+            if name == "optimizer":
+                continue
             if name == "local":
                 values[name] = trial.suggest_categorical(name, self.partitions())
             elif name == "support":
@@ -99,15 +113,28 @@ class Space:
                 limits = min(least, own), max(self.samples - least, own)
                 values[name] = trial.suggest_int(name, *limits)
             else:
-                _, low, high = RANGES[name]
-                if name == "step_max" and self.given.rounds.optimizer.rule not in {"step", "avgm"}:
-                    low, high = _ADAPTIVE
-                own = float(now[name])  # type: ignore[assignment] # a number either way
-                drawn = trial.suggest_float(name, min(low, own), max(high, own), log=True)
-                # Two digits are what a person would write; what was given stays as it is.
-                values[name] = drawn if drawn == own else float(f"{drawn:.2g}")
+                values[name] = self._number(trial, name, rule)
         values["query"] = self.samples - int(values["support"])
         return values
+
+    def _number(self, trial: Trial, name: str, rule: str) -> float:
+        """A rate, a share or a step of this optimizer's."""
+        _, low, high = RANGES[name]
+        now = values_of(self.given)
+        own = float(now[name])
+        if name == "step_max":
+            low, high = _STEPS.get(rule, _ADAPTIVE)
+            if rule != now["optimizer"]:  # The given step is another one's.
+                own = low
+        limits = min(low, own), max(high, own)
+        drawn = trial.suggest_float(_drawn_as(name, rule), *limits, log=True)
+        # Two digits are what a person would write; what was given stays as it is.
+        return drawn if drawn == own else float(f"{drawn:.2g}")
+
+
+def _drawn_as(name: str, rule: str) -> str:
+    """What a setting is called in the search: steps of several optimizers are not compared."""
+    return f"{name} of {rule}" if name == "step_max" else name
 
 
 def values_of(spec: Spec) -> Values:
@@ -122,6 +149,7 @@ def values_of(spec: Spec) -> Values:
         "support": training.support,
         "query": training.query,
         "local": ",".join(local),
+        "optimizer": rounds.optimizer.rule,
     }
 
 
@@ -138,6 +166,9 @@ def applied(spec: Spec, values: Values) -> Spec:
             for number, layer in enumerate(tables["model"]["layers"]):
                 if "local" in layer:
                     layer["local"] = str(number) in chosen
+        elif name == "optimizer":
+            if value != spec.rounds.optimizer.rule:  # Of another rule its settings are unknown.
+                tables["rounds"]["optimizer"] = {"rule": value}
         else:
             table = RANGES[name][0] if name in RANGES else "training"
             tables[table][name] = value

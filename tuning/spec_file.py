@@ -35,6 +35,8 @@ def rewritten(text: str, values: Values) -> str:
             for number, layer in enumerate(spec.layers):
                 if layer.parameters and layer.local != (str(number) in chosen):
                     _set(lines, ("model.layers", number), "local", str(not layer.local).lower())
+        elif name == "optimizer":
+            _set_rule(lines, str(value))
         else:
             table = RANGES[name][0] if name in RANGES else "training"
             _set(lines, (table, 0), name, f"{value}")
@@ -48,6 +50,27 @@ def rewritten(text: str, values: Values) -> str:
         "the spec's file cannot be rewritten: give [training], [rounds] and each [[model.layers]] "
         "a line of its own, and each value under them, as in specs/sine.toml"
     )
+
+
+def _set_rule(lines: list[str], rule: str) -> None:
+    """Another optimizer, in place of the given one with its settings."""
+    if not any(_is_optimizer(line) for line in lines):
+        lines += ["", "[rounds.optimizer]", f'rule = "{rule}"']
+        return
+    kept, inside = [], False
+    for line in lines:
+        if _TABLE.match(line):
+            inside = _is_optimizer(line)
+        found = _KEY.match(line)
+        if not (inside and found and found["key"] != "rule"):
+            kept.append(line)
+    lines[:] = kept
+    _set(lines, ("rounds.optimizer", 0), "rule", f'"{rule}"')
+
+
+def _is_optimizer(line: str) -> bool:
+    header = _TABLE.match(line)
+    return header is not None and header[2] == "rounds.optimizer"
 
 
 def _set(lines: list[str], where: tuple[str, int], key: str, value: str) -> None:
