@@ -174,8 +174,10 @@ class Spec(Part):
         return self._draw(local=True, seed=self.seed)
 
     def _draw(self, *, local: bool, seed: int) -> NDArray[np.int16]:
-        chosen = [layer for layer in self.layers if layer.local == local]
-        limits = [layer.limit for layer in chosen for _ in range(layer.parameters)]
+        limits: list[int] = []
+        for layer in self.layers:
+            if layer.local == local:
+                limits += [layer.limit] * layer.parameters
         return fixed.uniform_weights(seed, limits)
 
     @classmethod
