@@ -1,6 +1,7 @@
 """`tinymetafed experiment`: the paper's experiments, each with its rivals, in this process."""
 
 import os
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -74,6 +75,8 @@ def experiment(  # noqa: PLR0913 - one argument a flag
     folder = out / (f"{name}-quick" if quick else name)
     console = Console(stderr=True, highlight=False)
     start = time.monotonic()
+    # Who ends this process means its runs, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Study(folder, processes or os.cpu_count() or 1, console, fresh=fresh) as study:
         try:
             done = chosen.make(request, study)

@@ -81,14 +81,15 @@ def test_missing_data_are_asked_for_and_useless_data_refused(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_who_stops_it_goes_on_later(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_who_stops_it_goes_on_later(tmp_path: Path, stop: signal.Signals) -> None:
     words = command(tmp_path, "sine", "--quick", "--seeds", 1, "--processes", 1)
     runs = tmp_path / "build" / "experiments" / "sine-quick" / "runs"
     with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
         end = time.monotonic() + PATIENCE
         while len(list(runs.glob("*.json"))) < 2 and time.monotonic() < end:
             time.sleep(0.1)  # There is nothing to wait on but files.
-        running.send_signal(signal.SIGINT)
+        running.send_signal(stop)
         _, said = running.communicate(timeout=20)
     assert running.returncode == 130
     assert "the same command goes on" in said
@@ -98,7 +99,7 @@ def test_who_stops_it_goes_on_later(tmp_path: Path) -> None:
     with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
         while len(list(runs.glob("*.json"))) <= len(kept) and time.monotonic() < end:
             time.sleep(0.1)
-        running.send_signal(signal.SIGINT)
+        running.send_signal(stop)
         _, said = running.communicate(timeout=20)
     assert f"{len(kept)} of {len(METHODS)} runs were made before" in said
     assert all((runs / name).stat().st_mtime_ns == time_ for name, time_ in kept.items())
