@@ -18,7 +18,7 @@ from protocol.fixed import Words
 from protocol.messages import Update
 from protocol.rounds import Canary
 from protocol.spec import Spec
-from protocol.strategy import Combine
+from protocol.strategy import Combine, Optimizer
 from rounds.learning import Verdict
 from simulation.boards import AT_ONCE, Crew, Trainer
 from simulation.conditions import Conditions, Drifting, NoisyLabels, Poison, Poisoned, Sleep
@@ -194,7 +194,8 @@ def test_a_process_that_dies_is_told() -> None:
 
 
 def test_float64_learns_as_well() -> None:
-    spec = with_rounds(SINE, count=40)
+    # By the plain step: by Adam two runs part ways in a few rounds, whatever the engine.
+    spec = with_rounds(SINE, count=40, optimizer=Optimizer(), step_max=3.0)
     fixed_point, real = (play(spec, 8, engine=engine) for engine in (Engine, FloatEngine))
     assert real.published != fixed_point.published
     assert real.last.loss == pytest.approx(fixed_point.last.loss, rel=0.1)

@@ -7,7 +7,9 @@ from protocol.errors import SpecError
 from protocol.rounds import Rounds
 from protocol.spec import Spec
 
-TEXT = (PROJECT / "specs" / "sine.toml").read_text(encoding="utf-8")
+SINE = (PROJECT / "specs" / "sine.toml").read_text(encoding="utf-8")
+TEXT = SINE.partition("\n[rounds.optimizer]")[0] + "\n"
+"""The spec of sines without a strategy of its own."""
 LINES = TEXT.count("\n")
 
 
