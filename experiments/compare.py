@@ -38,9 +38,9 @@ class Effort:
     """Held-out tasks that judge a run at its end."""
     asked: int
     """Those of them that are asked at the curve's points."""
+    points: int = 12
     trial_runs: int = 1
     """Of each trial, with seeds of their own."""
-    points: int = 12
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Comparison:
 SINE: Final = Comparison(
     "sine",
     "Sines from 32 samples",
-    Effort(300, 12, 300, 200, tested=1000, asked=500, trial_runs=2, points=24),
+    Effort(300, 12, 300, 200, tested=1000, asked=500, points=24, trial_runs=2),
     Effort(150, 3, 75, 100, tested=200, asked=200),
     Again("1000-rounds", ("tinymetafed", "tinyreptile", "tinyreptile/serial"), rounds=1000),
 )
