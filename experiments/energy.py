@@ -35,14 +35,14 @@ it acknowledges are taken to be as many. Rivals' are a model and an acknowledgem
 
 
 FULL: Final = {
-    "sine": Effort(300, 10, 100, 500, 500, 500, 24),
-    "omniglot": Effort(100, 4, 40, 200, 200, 200, 8),
-    "keywords": Effort(100, 4, 40, 200, 200, 200, 8),
+    "sine": Effort(300, 10, 100, 500, tested=500, asked=500, points=24),
+    "omniglot": Effort(100, 4, 40, 200, tested=200, asked=200, points=8),
+    "keywords": Effort(100, 4, 40, 200, tested=200, asked=200, points=8),
 }
 QUICK: Final = {
-    "sine": Effort(100, 2, 30, 200, 200, 200, 8),
-    "omniglot": Effort(20, 1, 10, 100, 100, 100, 4),
-    "keywords": Effort(20, 1, 10, 100, 100, 100, 4),
+    "sine": Effort(100, 2, 30, 200, tested=200, asked=200, points=8),
+    "omniglot": Effort(20, 1, 10, 100, tested=100, asked=100, points=4),
+    "keywords": Effort(20, 1, 10, 100, tested=100, asked=100, points=4),
 }
 SEEDS_MOST: Final = {"sine": 100, "omniglot": 3, "keywords": 3}
 """Pictures and sounds take a while."""
