@@ -8,11 +8,13 @@ import pytest
 
 from experiments import cost
 from experiments.fleet import Fleet, recipe, without_local
-from experiments.methods import METHODS, Learner
+from experiments.methods import METHODS, Learner, for_spec
 from experiments.rivals import Habits, Rival, samples_of, whole
 from experiments.scenario import Scenario
 from experiments.trials import Search, Trial, play, search
+from localfleet.processes import PROJECT
 from protocol.fixed import Words
+from protocol.spec import Spec
 from simulation.boards import Crew, Trainer
 from simulation.conditions import Conditions, Poisoned
 from simulation.engine import Engine
@@ -189,6 +191,24 @@ def test_a_search_finds_better_than_it_began_with() -> None:
     assert found["trials"][0][0] == METHODS["fedavg"].first(SPEC)
     assert found["value"] == min(values) < values[0]
     assert search(wanted) == found
+
+
+def test_a_trial_of_several_runs_is_judged_by_their_mean() -> None:
+    scenario = Scenario("sine", 5, choosing=True)
+    found = search(Search(scenario, "fedavg", 1, 20, runs=2))
+    first = METHODS["fedavg"].first(SPEC)
+    runs = [play(Trial(scenario, "fedavg", first, seed, 20, real=True)) for seed in (1000, 1001)]
+    assert found["value"] == pytest.approx((runs[0]["value"] + runs[1]["value"]) / 2)
+    assert runs[0]["value"] != runs[1]["value"]
+
+
+def test_methods_with_our_optimizer_are_left_out_where_it_is_the_plain_step() -> None:
+    plain = Spec.from_file(PROJECT / "specs" / "keywords.toml")
+    assert set(for_spec(SPEC)) - set(for_spec(plain)) == {
+        "tinymetafed/plain-step",
+        "tinyreptile/optimizer",
+    }
+    assert for_spec(SPEC) == list(METHODS)
 
 
 @pytest.fixture
