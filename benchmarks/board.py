@@ -26,13 +26,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import whole_client
+from localfleet import whole_client
 from localfleet.emulator import Emulator, compiled_client
 from localfleet.errors import LocalFleetError
 from localfleet.natmod import build_native
 from localfleet.processes import PROJECT
 from protocol.spec import Spec
-from tools.replay import make_case
+from simulation.replay import make_case
 
 Case = dict[str, Any]
 ON_BOARD: Final = Path(__file__).parent / "on_board"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import math
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+
+from experiments.report import Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 FIXED: Final = "fixed point"
 FLOAT: Final = "float64"
-STUDENT: Final = {2: 12.706, 5: 2.776, 20: 2.093}
-"""Quantile of 97.5 % of Student's t for the mean of so many differences."""
 CONTRACT: Final = 5
 """Seeds that every network is run with."""
 
@@ -69,17 +68,14 @@ class Compared:
     """Mean over the seeds."""
     real: float
     """The same of float64."""
-    apart: float
-    """Mean of the differences."""
-    doubt: float
-    """Half of the 95 % interval of that mean."""
+    apart: Estimate
+    """Of the differences."""
 
     @classmethod
     def of(cls, fixed: Sequence[float], real: Sequence[float]) -> Compared:
         """Pairs of the same seed."""
-        apart = np.subtract(fixed, real)
-        doubt = STUDENT[len(apart)] * apart.std(ddof=1) / math.sqrt(len(apart))
-        return cls(float(np.mean(fixed)), float(np.mean(real)), float(apart.mean()), float(doubt))
+        apart = Estimate.of(np.subtract(fixed, real).tolist())
+        return cls(float(np.mean(fixed)), float(np.mean(real)), apart)
 
 
 def page(outcomes: list[Outcome], *, tested: int, versions: int, minutes: float) -> str:
@@ -117,14 +113,14 @@ def _rows(
 ) -> list[str]:
     """A row for the loss, and one for the accuracy of classes."""
     loss = Compared.of([score.loss for score in fixed], [score.loss for score in real])
-    apart, doubt = 100 * loss.apart / loss.real, 100 * loss.doubt / loss.real
+    apart, doubt = (100 * part / loss.real for part in (loss.apart.mean, loss.apart.ci95))
     rows = [f"{start} loss | {loss.fixed:.4f} | {loss.real:.4f} | {apart:+.2f} % ± {doubt:.2f} |"]
     if is_classes:
         shares = [[100 * score.accuracy for score in scores] for scores in (fixed, real)]
         share = Compared.of(*shares)
         rows.append(
             f"{start} accuracy | {share.fixed:.2f} % | {share.real:.2f} % | "
-            f"{share.apart:+.2f} points ± {share.doubt:.2f} |"
+            f"{share.apart.mean:+.2f} points ± {share.apart.ci95:.2f} |"
         )
     return rows
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from benchmarks import whole_client
+from localfleet import whole_client
 from localfleet.emulator import Emulator, compiled_client
 from localfleet.errors import LocalFleetError, ProcessError
 from localfleet.processes import PROJECT
@@ -76,7 +76,7 @@ def measure(wanted: Stored) -> Outcome:
 
 
 def run_batch(wanted: Stored) -> dict[str, Any] | None:
-    """What the board printed, see benchmarks/on_board/batch.py; None where its heap did not do.
+    """What the board printed, see localfleet/on_board/batch.py; None where its heap did not do.
 
     Raises:
         LocalFleetError: something else was wrong.

@@ -235,7 +235,7 @@ other samples of its last task are asked. A loss is a squared error. Numbers are
 with 95 % intervals (Student's t). Operations are multiply-accumulates of one board's learning \
 along a whole stream; tests are not counted.
 
-**Memory** of batches is measured by `benchmarks/on_board/batch.py` with the networks of the \
+**Memory** of batches is measured by `localfleet/on_board/batch.py` with the networks of the \
 shipped specs and the kernels that ship. Samples are stored with 16 bits a value in one piece, \
 which loses nothing, and a class in a byte; the gradient is in words of 32 bits, and as large as \
 the larger of the local and the global side, since a round learns both. Streams learn only the \

@@ -6,7 +6,7 @@ import numpy as np
 
 from protocol import fixed
 from protocol.spec import Spec
-from tools.replay import make_case, make_spec
+from simulation.replay import make_case, make_spec
 
 # What a sensor may say: ends of the activation range and beyond, ties, the tiny, and both zeros.
 EXTREMES = [0.0, -0.0, 1e-40, 1e30, -1e30, 16.0, -16.0, 15.998, 2**-10, -(2**-10), 2**-9]

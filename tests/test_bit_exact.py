@@ -18,9 +18,9 @@ from localfleet.parts import Bits
 from protocol import fixed
 from protocol.layers import Kind
 from simulation.engine import Engine
+from simulation.replay import make_case, make_spec, replay
 from tests.networks import random_case, random_spec
 from tests.support import on_both_boards, run_board
-from tools.replay import make_case, make_spec, replay
 
 NETWORKS = 80
 

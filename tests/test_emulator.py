@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import whole_client
+from localfleet import whole_client
 from localfleet.emulator import Emulator, compiled_client
 from localfleet.errors import ProcessError
 from localfleet.natmod import build_native
@@ -17,9 +17,9 @@ from localfleet.processes import PROJECT
 from localfleet.toolchain import Kind
 from protocol import fixed, memory
 from protocol.spec import Spec
+from simulation.replay import make_spec, replay
 from tests.networks import random_case, random_spec
 from tests.support import BOARD_SCRIPTS, GOLDEN, compile_client, real
-from tools.replay import make_spec, replay
 
 KINDS: list[Kind] = ["cortex-m0", "rv32imc"]
 

@@ -16,7 +16,7 @@ from simulation.engine import Engine
 from simulation.fleet import measure, play
 from simulation.float64 import UNIT, FloatEngine
 from simulation.held_out import sine_tasks
-from tools.replay import make_spec
+from simulation.replay import make_spec
 
 BOARDS = 3
 RATE = 0.01

@@ -14,10 +14,10 @@ from localfleet import processes
 from localfleet.parts import Bits
 from localfleet.watcher import Watcher
 from protocol import fixed
+from simulation.replay import make_case, make_spec, replay
 from tests.conftest import Broker
 from tests.fleet import PATIENCE, Fleet
 from tests.support import on_both_boards, run_board
-from tools.replay import make_case, make_spec, replay
 
 pytestmark = pytest.mark.real
 

@@ -20,7 +20,6 @@ from protocol import memory
 from protocol.spec import Spec
 from protocol.strategy import Optimizer
 from tests.test_simulate_command import PROGRAM
-from tuning.errors import TuningError
 from tuning.search import Budget, Found, Search
 from tuning.space import Space, applied, bytes_most, values_of
 from tuning.spec_file import rewritten
@@ -226,10 +225,15 @@ def test_every_optimizer_is_tried_with_steps_of_its_own() -> None:
     assert {spec.rounds.optimizer.tau for spec in same} == {given.rounds.optimizer.tau}
 
 
-def test_a_file_of_another_layout_is_refused() -> None:
-    text = SINE.read_text().replace("percent = 10 ", '"percent" = 10 ')
-    with pytest.raises(TuningError, match="a line of its own"):
-        rewritten(text, values_of(Spec.from_toml(text)) | {"percent": 5.0})
+def test_a_file_of_another_layout_is_rewritten_as_well() -> None:
+    text = SINE.read_text()
+    start = text.index("[training]")
+    table = text[start : text.index("[rounds]")]
+    inline = ", ".join(re.findall(r"^\w+ = [\w.]+", table, re.MULTILINE))
+    text = f"training = {{ {inline} }}  # all of it\n" + text.replace(table, "")
+    new = rewritten(text, values_of(Spec.from_toml(text)) | {"percent": 5.0})
+    assert "percent = 5.0 }  # all of it" in new
+    assert Spec.from_toml(new).training.percent == 5.0
 
 
 def test_no_character_is_learned_and_judged_by(tmp_path: Path) -> None:

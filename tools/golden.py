@@ -17,7 +17,7 @@ import numpy as np
 from protocol import cohort, fixed, messages, sparse, topics
 from simulation import speech
 from simulation.engine import cross_entropy
-from tools.replay import make_case, make_spec, replay
+from simulation.replay import make_case, make_spec, replay
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,6 +7,7 @@ a run that does worse than half of the others did after as many rounds is given 
 from __future__ import annotations
 
 import time
+import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
@@ -153,7 +154,10 @@ class Search:
         import optuna  # noqa: PLC0415 - slow to load, and other commands do without
 
         evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-        shares = optuna.importance.get_param_importances(self._study, evaluator=evaluator)
+        with warnings.catch_warnings():
+            # A step of an optimizer that few runs had is judged by few: little depends on it.
+            warnings.simplefilter("ignore", UserWarning)
+            shares = optuna.importance.get_param_importances(self._study, evaluator=evaluator)
         # A step is called after its optimizer: see Space.draw.
         return {name.partition(" of ")[0]: share for name, share in shares.items()}
 

@@ -20,7 +20,7 @@ from protocol.fixed import ACTIVATION_BITS, fnv1a
 from protocol.messages import CHUNK_BYTES, Chunk, Message, Receipt, Round, Update
 from protocol.topics import Topics, shard_of
 from simulation import speech
-from tools.replay import make_case, replay
+from simulation.replay import make_case, replay
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,7 +46,7 @@ class Taken:
         peak: bytes of heap in use at its end: the client, its network, sample and update.
         by_samples: bytes that learning took, none of them given back; 0 unless something is wrong.
         update: what the board sent.
-        expected: what the host makes of the same round, see tools.replay.
+        expected: what the host makes of the same round, see simulation.replay.
     """
 
     peak: int
