@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from matplotlib.axis import Axis
+
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Told apart by colour-blind readers, too: Okabe and Ito, "Color Universal Design", 2008."""
 MARKERS: Final = "osD^vPX"
@@ -69,8 +71,10 @@ def draw(plot: Plot, folder: Path) -> None:
         axes.set_ylabel(plot.y)
         if plot.log_x:
             axes.set_xscale("log")
+            _label(axes.xaxis)
         if plot.log_y:
             axes.set_yscale("log")
+            _label(axes.yaxis)
         axes.grid(visible=True, alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
@@ -78,3 +82,21 @@ def draw(plot: Plot, folder: Path) -> None:
             # Without a date the same figures give the same file.
             facts = {"Date": None} if ending == "svg" else {}
             figure.savefig(folder / f"{plot.name}.{ending}", dpi=160, metadata=facts)
+
+
+def _label(axis: Axis) -> None:
+    """Plain numbers on a logarithmic axis, close enough for one of less than a decade."""
+    from matplotlib.ticker import (  # noqa: PLC0415
+        FuncFormatter,
+        LogLocator,
+        MaxNLocator,
+        NullLocator,
+    )
+
+    low, high = axis.get_view_interval()
+    if high / low < 5:
+        axis.set_major_locator(MaxNLocator(5))
+    else:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1000 else (1,)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
