@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import signal
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,8 +70,9 @@ def tune(  # noqa: PLR0913 - one argument a flag
 ) -> None:
     """Search a spec's settings and write the spec found, with the evidence.
 
-    Ctrl-C ends the search and writes the best so far.
+    Ctrl-C or SIGTERM ends the search and writes the best so far.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     given = Spec.from_file(spec)
     text = spec.read_text(encoding="utf-8")
     _check(out, spec)

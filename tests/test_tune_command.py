@@ -89,7 +89,8 @@ def test_a_bad_rate_is_found_out_within_the_bytes(tmp_path: Path) -> None:
     assert all("bytes" in row["reason"] for row in table if row["state"] == "skipped")
 
 
-def test_ctrl_c_writes_the_best_so_far(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_who_stops_it_gets_the_best_so_far(tmp_path: Path, stop: signal.Signals) -> None:
     spec, out = short(tmp_path, rounds=4), tmp_path / "found.toml"
     process = subprocess.Popen(
         [*COMMAND, "--spec", spec, "--out", out, "--json", "--trials", "100000"],
@@ -103,7 +104,7 @@ def test_ctrl_c_writes_the_best_so_far(tmp_path: Path) -> None:
         for line in process.stdout:
             if json.loads(line)["state"] == "finished":
                 break
-        process.send_signal(signal.SIGINT)
+        process.send_signal(stop)
         _, said = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()

@@ -171,5 +171,5 @@ def _work(pipe: Connection, spec: Spec, data: Path | None) -> None:
                     break
     except (SimulationError, TuningError) as error:
         pipe.send(error)
-    except EOFError:
+    except (EOFError, BrokenPipeError):
         pass  # Whoever asked is gone.
