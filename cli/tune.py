@@ -72,6 +72,7 @@ def tune(  # noqa: PLR0913 - one argument a flag
 
     Ctrl-C or SIGTERM ends the search and writes the best so far.
     """
+    # Who ends this process means its runs, too, and wants what they found.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     given = Spec.from_file(spec)
     text = spec.read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ def test_pairs_are_compared_with_their_doubt() -> None:
     # Differences of 1 to 5: their deviation is sqrt(2.5), their mean's sqrt(0.5).
     compared = Compared.of([11, 22, 33, 44, 55], [10, 20, 30, 40, 50])
     assert (compared.fixed, compared.real, compared.apart.mean) == (33, 30, 3)
-    assert compared.apart.ci95 == pytest.approx(2.776 * 0.5**0.5, rel=1e-3)
+    assert compared.apart.ci95 == pytest.approx(2.7764451 * 0.5**0.5)
 
 
 def test_a_page_of_short_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

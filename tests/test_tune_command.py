@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tomlkit
 from typer.testing import CliRunner
 
 from cli.main import commands
@@ -20,8 +21,9 @@ from protocol import memory
 from protocol.spec import Spec
 from protocol.strategy import Optimizer
 from tests.test_simulate_command import PROGRAM
+from tuning.errors import TuningError
 from tuning.search import Budget, Found, Search
-from tuning.space import Space, applied, bytes_most, values_of
+from tuning.space import Space, Values, applied, bytes_most, values_of
 from tuning.spec_file import rewritten
 from tuning.worker import Job, Pools, played
 
@@ -226,15 +228,57 @@ def test_every_optimizer_is_tried_with_steps_of_its_own() -> None:
     assert {spec.rounds.optimizer.tau for spec in same} == {given.rounds.optimizer.tau}
 
 
-def test_a_file_of_another_layout_is_rewritten_as_well() -> None:
+def inline(table: str) -> str:
+    """The values under a table's header, as they stand between braces."""
+    return ", ".join(re.findall(r"^\w+ = [^#\n]*[^#\s]", table, re.MULTILINE))
+
+
+def layouts() -> dict[str, str]:
+    """The shipped spec in other layouts that TOML allows."""
     text = SINE.read_text()
-    start = text.index("[training]")
-    table = text[start : text.index("[rounds]")]
-    inline = ", ".join(re.findall(r"^\w+ = [\w.]+", table, re.MULTILINE))
-    text = f"training = {{ {inline} }}  # all of it\n" + text.replace(table, "")
-    new = rewritten(text, values_of(Spec.from_toml(text)) | {"percent": 5.0})
-    assert "percent = 5.0 }  # all of it" in new
-    assert Spec.from_toml(new).training.percent == 5.0
+    optimizer = text[text.index("[rounds.optimizer]") :]
+    rest = text.removesuffix(optimizer)
+    training = rest[rest.index("[training]") : rest.index("[rounds]")]
+    rounds = rest[rest.index("[rounds]") :]
+    before = rest.removesuffix(rounds)
+    dotted = "".join(f"optimizer.{pair}\n" for pair in inline(optimizer).split(", "))
+    within = f"rounds = {{ {inline(rounds)}, optimizer = {{ {inline(optimizer)} }} }}\n"
+    return {
+        "a quoted name": text.replace("percent = 10 ", '"percent" = 10 '),
+        "tables between braces": within
+        + f"training = {{ {inline(training)} }}  # all of it\n"
+        + before.removesuffix(training),
+        "no optimizer": f"rounds = {{ {inline(rounds)} }}\n{before}",
+        "parts of a table apart": f"{before.removesuffix(training)}{optimizer}\n{training}{rounds}",
+        "dotted names": f"{before}{rounds}{dotted}",
+        "lines of another system": text.replace("\n", "\r\n"),
+        "no end of the last line": text.rstrip(),
+    }
+
+
+@pytest.mark.parametrize("layout", layouts())
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"percent": 5.0, "local": "1,2"},
+        {"optimizer": "step", "step_max": 2.0, "percent_down": 3.0},
+        {"optimizer": "avgm", "step_max": 0.4},
+    ],
+)
+def test_a_file_of_another_layout_is_rewritten_as_well(layout: str, changed: Values) -> None:
+    text = layouts()[layout]
+    given = Spec.from_toml(text)
+    values = values_of(given) | changed
+    new = rewritten(text, values)
+    assert Spec.from_toml(new) == applied(given, values)
+    assert re.findall("#.*", new) == re.findall("#.*", text)
+
+
+def test_a_file_that_cannot_be_rewritten_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = SINE.read_text()
+    monkeypatch.setattr(tomlkit, "dumps", lambda _: text)  # As if nothing had been found.
+    with pytest.raises(TuningError, match="a line of its own"):
+        rewritten(text, values_of(Spec.from_toml(text)) | {"percent": 5.0})
 
 
 def test_no_character_is_learned_and_judged_by(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ class Search:
         evaluator = optuna.importance.PedAnovaImportanceEvaluator()
         with warnings.catch_warnings():
             # A step of an optimizer that few runs had is judged by few: little depends on it.
-            warnings.simplefilter("ignore", UserWarning)
+            warnings.filterwarnings("ignore", "Some regimes", UserWarning)
             shares = optuna.importance.get_param_importances(self._study, evaluator=evaluator)
         # A step is called after its optimizer: see Space.draw.
         return {name.partition(" of ")[0]: share for name, share in shares.items()}
