@@ -5,14 +5,14 @@ from typing import Self
 
 import numpy as np
 
-from aggregator.commands import Import, Plan, RollBack
-from aggregator.errors import CommandError
 from aggregator.history import Reports, RoundFacts, Traffic
 from aggregator.ingest import Ingest
-from aggregator.journal import Journal
+from aggregator.journal.journal import Journal
+from protocol.commands import Import, Plan, RollBack
+from protocol.errors import CommandError
 from protocol.fixed import LOSS_BITS
 from protocol.messages import Update
-from protocol.spec import Spec
+from protocol.spec.spec import Spec
 from rounds.core import Announce, Close, RoundCore, State
 from rounds.learning import Closed, Learning, Sums, Trial, query_loss
 from rounds.model import PUBLISHED_TYPE
@@ -30,7 +30,7 @@ class Fleet:
         now: seconds on the round core's clock.
 
     Raises:
-        JournalError: here and in every method: the journal cannot be used.
+        StateError: here and in every method: the journal cannot be used.
     """
 
     def __init__(self, journal: Journal, spec: Spec, now: float = 0.0) -> None:
@@ -54,7 +54,7 @@ class Fleet:
     @property
     def is_classifier(self) -> bool:
         """Whether its samples have classes."""
-        return self.spec.model.loss == "cross_entropy"
+        return self.spec.is_classifier
 
     def announce(self, announced: Announce) -> None:
         """Journal a round's announcement."""

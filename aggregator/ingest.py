@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final
 
-from aggregator.journal import Entry, Journal
-from aggregator.transport import Arrived
+from aggregator.journal.journal import Entry, Journal
 from protocol.errors import MessageError, SparseError
 from protocol.messages import MAX_MESSAGE_BYTES, Update
 from protocol.sparse import Sparse, decode, decode_all
-from protocol.spec import Spec
+from protocol.spec.spec import Spec
 from protocol.topics import Topics
 from rounds.core import Counted, Refusal, RoundCore
 from rounds.learning import NO_TRIAL, Basis, Trial
 from rounds.sums import PartialSum
+from runtime.transport import Arrived
 
 DIGEST_BYTES: Final = 16
 
@@ -89,7 +89,7 @@ class Ingest:
         """Sum this round's journaled updates again, after a restart; returns them.
 
         Raises:
-            JournalError: the journal cannot be read.
+            StateError: the journal cannot be read.
             ProtocolError: an update in it cannot be read, although it could be once.
         """
         updates = [Update.unpack(payload) for _, payload in self._journal.payloads(round_)]
@@ -108,7 +108,7 @@ class Ingest:
         The journal is read when the first is asked for.
 
         Raises:
-            JournalError: the journal cannot be read.
+            StateError: the journal cannot be read.
             ProtocolError: an update in it cannot be read, although it could be once.
         """
         for _, payload in self._journal.payloads(round_):
@@ -120,7 +120,7 @@ class Ingest:
         """Check a group of messages and journal its updates in one commit.
 
         Raises:
-            JournalError: the journal cannot be written; nothing of the group counts.
+            StateError: the journal cannot be written; nothing of the group counts.
         """
         taken = Taken()
         claims: list[tuple[Arrived, Update, bytes]] = []

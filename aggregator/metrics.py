@@ -22,14 +22,14 @@ from prometheus_client import (
 )
 
 from aggregator import __version__
-from aggregator.away import Away
 from aggregator.history import RoundFacts
 from aggregator.ingest import Taken
-from aggregator.presence import Standing
-from aggregator.transport import Transport
-from protocol.spec import Spec
+from aggregator.presence import Away
+from protocol.presence import Standing
+from protocol.spec.spec import Spec
 from rounds.cohort import Cohort
 from rounds.core import Refusal, RoundCore, State
+from runtime.transport import Transport
 
 ROUND_BUCKETS: Final = (0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 600, 1800, 3600, 6 * 3600, 24 * 3600)
 COMMIT_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 2.5, 5)

@@ -1,54 +1,28 @@
-"""What boards say of themselves on their state topics."""
+"""How many boards are away, and why. Those that are awake, the round core knows."""
 
-import json
-from enum import Enum
-from typing import Final, NamedTuple
+from collections import Counter
+from collections.abc import Iterable
 
-
-class Standing(Enum):
-    """Whether a board can be asked, or why not; the values are words of the metrics."""
-
-    AWAKE = "awake"
-    """It can be asked."""
-    SLEEPING = "sleeping"
-    LOST = "lost"
-    """Its connection ended without a word: its last will says so."""
-    OTHER = "other"
-    """It says something that is unknown here, and is not waited for."""
+from protocol.presence import Standing
 
 
-WORDS: Final = {
-    "ready": Standing.AWAKE,
-    "training": Standing.AWAKE,
-    "sleeping": Standing.SLEEPING,
-    "lost": Standing.LOST,
-}
-"""Of the state topic."""
-MAX_STATE_BYTES: Final = 4096
+class Away:
+    """Counts boards by what they last said of themselves."""
 
+    def __init__(self) -> None:
+        self.count = Counter[Standing]()
+        """Boards by standing, but for those that are awake."""
+        self._boards: dict[str, Standing] = {}
 
-class Presence(NamedTuple):
-    """What a board's state message says."""
+    def heard(self, board: str, now: Standing | None) -> None:
+        """A board says how it is; None: it takes back what it said, and counts nowhere."""
+        self.answered((board,))
+        if now is not None and now is not Standing.AWAKE:
+            self._boards[board] = now
+            self.count[now] += 1
 
-    standing: Standing | None
-    """None where a board takes back what it said: it is forgotten."""
-    battery: int | None = None
-    """Its charge in percent, if it tells."""
-
-
-def read_presence(payload: bytes) -> Presence:
-    """Read a board's state message; no bytes make this raise."""
-    if not payload:
-        return Presence(None)
-    if len(payload) > MAX_STATE_BYTES:
-        return Presence(Standing.OTHER)
-    try:
-        state = json.loads(payload)
-    except (ValueError, RecursionError):
-        return Presence(Standing.OTHER)
-    if not isinstance(state, dict):
-        return Presence(Standing.OTHER)
-    word, battery = state.get("state"), state.get("battery")
-    standing = WORDS.get(word, Standing.OTHER) if isinstance(word, str) else Standing.OTHER
-    is_percent = type(battery) is int and 0 <= battery <= 100
-    return Presence(standing, battery if is_percent else None)
+    def answered(self, boards: Iterable[str]) -> None:
+        """These boards sent updates: they are awake, whatever they said."""
+        for board in boards:
+            if (before := self._boards.pop(board, None)) is not None:
+                self.count[before] -= 1

@@ -4,17 +4,17 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from aggregator.commands import Answer
 from aggregator.ingest import Refused
-from aggregator.transport import Transport
+from protocol.commands import Answer
 from protocol.messages import CHUNK_BYTES, Chunk, Receipt, Round
-from protocol.rounds import Rounds
-from protocol.spec import Spec
+from protocol.spec.rounds import Rounds
+from protocol.spec.spec import Spec
 from protocol.topics import NAME, Topics, shard_of
 from rounds.cohort import Cohort
 from rounds.core import Refusal
 from rounds.learning import Trial
 from rounds.model import GlobalModel
+from runtime.transport import Transport
 
 RECEIPT_BOARDS: Final = (CHUNK_BYTES - 16) // 34
 """Boards in one receipt, at most 34 bytes each: it is no longer than a chunk of the model."""

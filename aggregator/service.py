@@ -10,8 +10,13 @@ from dataclasses import asdict
 from typing import Final
 
 from aggregator import drops
-from aggregator.away import Away
-from aggregator.commands import (
+from aggregator.fleet import Fleet
+from aggregator.journal.journal import Journal
+from aggregator.metrics import Metrics
+from aggregator.presence import Away
+from aggregator.publisher import Publisher
+from aggregator.tally import Tally
+from protocol.commands import (
     AtOnce,
     Command,
     Import,
@@ -22,18 +27,13 @@ from aggregator.commands import (
     Stop,
     parse,
 )
-from aggregator.errors import CommandError, JournalStuckError
-from aggregator.fleet import Fleet
-from aggregator.journal import Journal
-from aggregator.metrics import Metrics
-from aggregator.presence import Standing, read_presence
-from aggregator.publisher import Publisher
-from aggregator.tally import Tally
-from aggregator.transport import Arrived, Transport
-from protocol.errors import ProtocolError
-from protocol.spec import Spec
+from protocol.errors import CommandError, ProtocolError
+from protocol.presence import Standing, read_presence
+from protocol.spec.spec import Spec
 from protocol.topics import NAME, Topics
 from rounds.core import Announce, Close, Decision, Refusal, RoundCore, State, Withdraw
+from runtime.errors import StateStuckError
+from runtime.transport import Arrived, Transport
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Service:
         metrics: told what happens.
 
     Raises:
-        JournalError: here and in :meth:`run`: the journal cannot be used. While it runs, a full or
+        StateError: here and in :meth:`run`: the journal cannot be used. While it runs, a full or
             locked disk is waited for.
     """
 
@@ -212,13 +212,13 @@ class Service:
             )
         self._tally.dropped_now += dropped
 
-    def _wait_for_journal(self, error: JournalStuckError) -> None:
+    def _wait_for_journal(self, error: StateStuckError) -> None:
         """Nothing else happens and no time passes until the journal is written.
 
         What is not journaled is not acknowledged either: the broker keeps it.
 
         Raises:
-            JournalStuckError: we are to stop, and still cannot write.
+            StateStuckError: we are to stop, and still cannot write.
         """
         if self._stopping:
             raise error

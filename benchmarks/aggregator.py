@@ -30,12 +30,12 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from aggregator.transport import GROUP
 from localfleet import load, processes
 from localfleet.processes import PROJECT, Program
 from protocol import sparse
-from protocol.spec import Spec
+from protocol.spec.spec import Spec
 from rounds.sums import PartialSum
+from runtime.transport import GROUP
 
 FOLDER: Final = PROJECT / "build" / "bench" / "aggregator"
 RESULT: Final = FOLDER.with_suffix(".json")

@@ -31,7 +31,7 @@ from localfleet.emulator import Emulator, compiled_client
 from localfleet.errors import LocalFleetError
 from localfleet.natmod import build_native
 from localfleet.processes import PROJECT
-from protocol.spec import Spec
+from protocol.spec.spec import Spec
 from simulation.replay import make_case
 
 Case = dict[str, Any]
@@ -52,7 +52,7 @@ def case_of(spec: Spec, samples: int) -> Case:
     spec = spec.model_copy(update={"training": settings})
     base = spec.start()
     inputs = spec.layers[0].words_in
-    if spec.model.loss == "mse":
+    if not spec.is_classifier:
         x = rng.uniform(-5, 5, (count, inputs))
         y = 3 * np.sin(x[:, :1] + 1)
     else:

@@ -12,7 +12,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from protocol.cohort import EVERYONE
 from protocol.messages import Round
-from protocol.spec import Spec
+from protocol.spec.spec import Spec
 from protocol.topics import Topics
 
 

@@ -22,16 +22,16 @@ import numpy as np
 from benchmarks.numerics_page import FIXED, FLOAT, Outcome, Score, draw, page
 from localfleet.processes import PROJECT
 from protocol import fixed
-from protocol.spec import Spec
-from simulation.engine import Engine
+from protocol.spec.spec import Spec
+from simulation.engine.fixed import Engine
+from simulation.engine.float64 import FloatEngine
 from simulation.fleet import measure, play
-from simulation.float64 import FloatEngine
-from simulation.held_out import character_tasks, sine_tasks, speaker_tasks
+from simulation.tasks.held_out import character_tasks, sine_tasks, speaker_tasks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from simulation.tasks import Tasks
+    from simulation.tasks.base import Tasks
 
 PAGE: Final = PROJECT / "docs" / "numerics.md"
 PICTURE: Final = PROJECT / "docs" / "numerics.png"
@@ -76,7 +76,7 @@ def run(job: Job) -> Outcome:
     spec, learned, tested = prepared(job.network, job.data)
     make, rounds = ENGINES[job.engine], spec.rounds.count
     engine, asked = make(spec, spec.rounds.cohort), make(spec, CURVE)
-    is_classes = spec.model.loss == "cross_entropy"
+    is_classes = spec.is_classifier
     outcome = Outcome(job.network, job.engine, job.seed, rounds, is_classes)
     at_the_end = {rounds - part * rounds // (10 * VERSIONS) for part in range(VERSIONS)}
     scores = []

@@ -20,12 +20,12 @@ from rich.console import Console
 from rich.table import Table
 
 from localfleet.processes import PROJECT
-from protocol.rounds import Rounds
 from protocol.sparse import LARGEST
-from protocol.spec import Spec
-from simulation.engine import Engine
+from protocol.spec.rounds import Rounds
+from protocol.spec.spec import Spec
+from simulation.engine.fixed import Engine
 from simulation.fleet import honest, measure, play
-from simulation.tasks import SineTasks
+from simulation.tasks.sines import SineTasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable

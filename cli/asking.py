@@ -8,11 +8,12 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from aggregator.commands import AtOnce, Command
-from aggregator.errors import RemoteError, SettingsError
-from aggregator.remote import Remote
-from aggregator.settings import OperatorSettings, load_operators
-from protocol.spec import Spec
+from cli.settings import OperatorSettings
+from protocol.commands import AtOnce, Command
+from protocol.spec.spec import Spec
+from runtime.errors import RemoteError, SettingsError
+from runtime.remote import Remote
+from runtime.settings import gather
 
 
 def settings_of(
@@ -31,7 +32,8 @@ def settings_of(
     if fleet is None and spec is not None:  # Else a fleet of the environment would win.
         fleet = Spec.from_file(spec).fleet
     given = {"broker": broker, "username": username, "fleet": fleet, "spec": spec, "state": state}
-    return load_operators({name: value for name, value in given.items() if value is not None})
+    flags = {name: value for name, value in given.items() if value is not None}
+    return gather(OperatorSettings, None, flags)
 
 
 def fleet_of(settings: OperatorSettings) -> str:

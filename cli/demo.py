@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from localfleet import demo as fleet
-from localfleet.watcher import Progress as FleetProgress
+from runtime.watcher import Progress as FleetProgress
 
 
 def demo(

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from cli.options import command_line
 from experiments.errors import ExperimentError
-from simulation.held_out import HOW, network_of
+from simulation.tasks.held_out import HOW, network_of
 
 if TYPE_CHECKING:
     from experiments.catalogue import Experiment

@@ -9,9 +9,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from aggregator.commands import Pause, Plan, Resume, Stop
-from aggregator.errors import RemoteError
-from aggregator.remote import Remote
 from cli.asking import ask, fleet_of, new_id, settings_of
 from cli.options import (
     CHANGING_SECONDS,
@@ -23,7 +20,10 @@ from cli.options import (
     Username,
     Wait,
 )
-from protocol.spec import Spec
+from protocol.commands import Pause, Plan, Resume, Stop
+from protocol.spec.spec import Spec
+from runtime.errors import RemoteError
+from runtime.remote import Remote
 
 fleet = typer.Typer(
     help="Pause, resume or stop a fleet, give it a new plan, ask how it is doing.\n\n"

@@ -6,9 +6,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from aggregator.errors import SettingsError
-from aggregator.settings import MQTT_PORT, Address, parse_address
 from localfleet import load as fleet
+from runtime.errors import SettingsError
+from runtime.settings import MQTT_PORT, Address, parse_address
 
 
 def load(  # noqa: PLR0913 - one argument a flag

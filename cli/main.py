@@ -16,6 +16,7 @@ from cli.tune import tune
 from experiments.errors import ExperimentError
 from localfleet.errors import LocalFleetError
 from protocol.errors import ProtocolError
+from runtime.errors import ServiceError
 from simulation.errors import SimulationError
 from tuning.errors import TuningError
 
@@ -40,7 +41,7 @@ def app() -> None:
         commands()
     except (
         *(AggregatorError, ExperimentError, LocalFleetError, ProtocolError),
-        *(SimulationError, TuningError),
+        *(ServiceError, SimulationError, TuningError),
     ) as error:
         print(f"tinymetafed: {error}", file=sys.stderr)
         sys.exit(2)

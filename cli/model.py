@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from aggregator import cheader
-from aggregator.commands import Import, RollBack
-from aggregator.errors import ModelFileError
 from aggregator.history import RoundFacts
-from aggregator.modelfile import SCALE, ModelFile
-from aggregator.remote import Remote
-from aggregator.store import Lineage, Store, StoredVersion
+from aggregator.store import cheader
+from aggregator.store.store import Lineage, Store, StoredVersion
 from cli.asking import ask, fleet_of, new_id, settings_of
 from cli.options import CHANGING_SECONDS, Broker, Fleet, NoWait, SpecFile, State, Username, Wait
+from protocol.commands import Import, RollBack
 from protocol.fixed import WEIGHT_BITS
 from protocol.messages import Plan
-from protocol.spec import Spec
+from protocol.spec.spec import Spec
+from runtime.errors import ModelFileError
+from runtime.modelfile import SCALE, ModelFile
+from runtime.remote import Remote
 
 model = typer.Typer(
     help="Every version of the model: look at them, export, import, roll back.\n\n"
@@ -122,7 +122,7 @@ def show(version: Version, state: State = None, number: LineageNumber = None) ->
     with _opened(state, number) as (store, lineage):
         found = store.version(lineage, version)
         spec = store.spec(lineage, found.version)
-        file = ModelFile.of(store, lineage, found) if found.kept else None
+        file = store.model_file(lineage, found) if found.kept else None
     console = Console(highlight=False)
     about = _pairs(f"fleet {lineage.fleet}, lineage {lineage.number:08x}, version {found.version}")
     for name, value in (
@@ -177,7 +177,7 @@ def diff(
     """How far version B is from version A, layer by layer, and by which other settings."""
     with _opened(state, number) as (store, lineage):
         found = [store.version(lineage, name) for name in (first, second)]
-        before, after = (ModelFile.of(store, lineage, version) for version in found)
+        before, after = (store.model_file(lineage, version) for version in found)
     console = Console(highlight=False)
     table = Table(title=f"version {before.version} to version {after.version}")
     for heading in ("layer", "weights", "changed", "largest change", "root mean square"):
@@ -239,7 +239,7 @@ def export(
     if to.suffix not in {".npz", ".h"}:
         raise ModelFileError(f"{to}: ends neither in .npz nor in .h, so its format is not known")
     with _opened(state, number) as (store, lineage):
-        file = ModelFile.of(store, lineage, store.version(lineage, version))
+        file = store.model_file(lineage, store.version(lineage, version))
     if to.suffix == ".h":
         cheader.write(file, to)
     else:

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from aggregator.settings import Connection, OperatorSettings
+from cli.settings import OperatorSettings
+from runtime.settings import Connection
 
 
 def flag(settings: type[Connection], name: str) -> Any:  # noqa: ANN401 - what typer wants in Annotated

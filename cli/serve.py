@@ -6,17 +6,19 @@ from typing import Annotated
 
 import typer
 
-from aggregator import drops, logs
-from aggregator.database import FILE
-from aggregator.journal import Journal
+from aggregator import drops
+from aggregator.journal.journal import Journal
+from aggregator.journal.schema import JOURNAL
 from aggregator.metrics import Metrics
 from aggregator.service import Service
-from aggregator.settings import Settings, load
-from aggregator.status import serving
-from aggregator.transport import Transport
+from aggregator.settings import Settings
 from cli.options import flag
-from protocol.spec import Spec
+from protocol.spec.spec import Spec
 from protocol.topics import Topics
+from runtime import logs
+from runtime.settings import gather
+from runtime.status import serving
+from runtime.transport import Transport
 
 
 def serve(  # noqa: PLR0913 - one argument a setting
@@ -53,7 +55,7 @@ def serve(  # noqa: PLR0913 - one argument a setting
         "metrics": metrics,
     }
     flags = {name: value for name, value in given.items() if value is not None}
-    run(load(config, flags))
+    run(gather(Settings, config, flags))
 
 
 def run(settings: Settings) -> None:
@@ -61,13 +63,13 @@ def run(settings: Settings) -> None:
 
     Raises:
         SpecError: the spec cannot be used.
-        JournalError: the journal cannot be used.
+        StateError: the journal cannot be used.
         SettingsError: nobody can listen on the address for metrics.
     """
     spec = Spec.from_file(settings.spec)
     logs.to_stderr(settings.log_level, settings.log_format, spec.fleet)
     metrics = Metrics(spec)
-    with serving(settings.metrics, metrics, settings.state / FILE):
+    with serving(settings.metrics, metrics, settings.state / JOURNAL.file):
         _run(settings, spec, metrics)
 
 

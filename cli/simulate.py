@@ -16,22 +16,23 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from aggregator.modelfile import ModelFile
 from cli.options import Data
 from protocol.errors import SpecError
-from protocol.rounds import Rounds
 from protocol.sparse import block_size
-from protocol.spec import Spec
+from protocol.spec.rounds import Rounds
+from protocol.spec.spec import Spec
+from protocol.validation import reason_of
+from runtime.modelfile import ModelFile
 from simulation.boards import AT_ONCE, Crew, Trainer
 from simulation.conditions import Conditions, Drifting, NoisyLabels, Poison, Poisoned, Sleep
-from simulation.engine import Engine
+from simulation.engine.fixed import Engine
+from simulation.engine.float64 import FloatEngine
 from simulation.errors import SimulationError
 from simulation.fleet import Measured, measure
-from simulation.float64 import FloatEngine
-from simulation.held_out import Split, tasks_for
 from simulation.run import Record, Run, board_names
 from simulation.summary import Summary, summarise
-from simulation.tasks import Skew, Tasks
+from simulation.tasks.base import Skew, Tasks
+from simulation.tasks.held_out import Split, tasks_for
 
 
 class Arithmetic(Enum):
@@ -135,7 +136,7 @@ def simulate(  # noqa: PLR0913 - one argument a flag
     skew = None if alpha is None else Skew(alpha, seed)
     learned, tested = tasks_for(chosen, data, split, skew, hold_out=held_out > 0)
     if label_noise:
-        is_mse = chosen.model.loss == "mse"
+        is_mse = not chosen.is_classifier
         learned = NoisyLabels(learned, label_noise, 1 if is_mse else chosen.layers[-1].outputs)
     if drift:
         learned = Drifting(learned, drift, chosen.rounds.count)
@@ -211,7 +212,7 @@ def _override(spec: Spec, rounds: int | None, cohort: int | None) -> Spec:
     try:
         other = Rounds.model_validate(dict(spec.rounds) | changes)
     except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        reason = reason_of(error.errors()[0])
         raise SpecError(f"--cohort {cohort}: {reason}") from error
     return spec.model_copy(update={"rounds": other})
 

@@ -16,8 +16,7 @@ from rich.table import Table
 
 from cli.options import Data, command_line
 from experiments.report import Estimate
-from protocol import memory
-from protocol.spec import Spec
+from protocol.spec.spec import Spec
 from tuning.errors import TuningError
 from tuning.search import Budget, Found, Tried, compared, search
 from tuning.space import Space, bytes_most, values_of
@@ -194,10 +193,10 @@ def _compare(  # noqa: PLR0913, PLR0917 - all of them make a run
     for name, those in (("given", first), ("found", second)):
         facts[f"{name}_loss"] = Estimate.of([score.loss for score in those])
         facts[f"{name}_bytes"] = Estimate.of([score.bytes for score in those])
-        if given.model.loss == "cross_entropy":
+        if given.is_classifier:
             facts[f"{name}_accuracy"] = Estimate.of([score.accuracy for score in those])
     for name, one in (("given", given), ("found", best)):
-        heap = sum(memory.needed(one.layers, one.plan).values())
+        heap = one.heap_needed
         facts[f"{name}_heap"] = Estimate(heap, 0.0)
     return facts
 

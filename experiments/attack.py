@@ -27,10 +27,11 @@ import numpy as np
 from experiments.fleet import Fleet, Recipe
 from experiments.settings import Setting, spec_of
 from protocol import sparse
-from simulation.engine import Engine
-from simulation.float64 import UNIT, VALUE, FloatEngine
-from simulation.passes import ONLINE
-from simulation.tasks import CharacterTasks, SineTasks
+from simulation.engine.fixed import Engine
+from simulation.engine.float64 import UNIT, VALUE, FloatEngine
+from simulation.engine.passes import ONLINE
+from simulation.tasks.characters import CharacterTasks
+from simulation.tasks.sines import SineTasks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from experiments.scenario import Scenario
     from experiments.study import Outcome
     from protocol.fixed import Words
-    from protocol.spec import Spec
+    from protocol.spec.spec import Spec
 
     Reals = NDArray[np.float64]
 

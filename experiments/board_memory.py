@@ -14,7 +14,7 @@ from localfleet.errors import LocalFleetError, ProcessError
 from localfleet.processes import PROJECT
 from protocol.fixed import to_activation
 from protocol.messages import Plan
-from protocol.spec import Spec
+from protocol.spec.spec import Spec
 
 if TYPE_CHECKING:
     from experiments.study import Outcome
@@ -91,7 +91,7 @@ def run_batch(wanted: Stored) -> dict[str, Any] | None:
         (board.folder / "base.bin").write_bytes(spec.start().astype("<i2").tobytes())
         board.write("case.json", json.dumps({"plan": plan, "seed": SEED}))
         (board.folder / "x.bin").write_bytes(x.astype("<i2").tobytes())
-        labels = y.astype("<i2" if spec.model.loss == "mse" else np.uint8)
+        labels = y.astype(np.uint8 if spec.is_classifier else "<i2")
         (board.folder / "y.bin").write_bytes(labels.tobytes())
         try:
             lines = board.run("batch.mpy", "case.json", str(wanted.samples))
@@ -108,7 +108,7 @@ def given(spec: Spec, count: int) -> tuple[Words, Words]:
     rng = np.random.default_rng(0)
     x = rng.uniform(0, 1, (count, spec.layers[0].words_in))
     outputs = spec.layers[-1].outputs
-    if spec.model.loss == "mse":
+    if not spec.is_classifier:
         return to_activation(x), to_activation(rng.uniform(-1, 1, (count, outputs)))
     return to_activation(x), rng.integers(0, outputs, (count, 1))
 

@@ -224,7 +224,7 @@ acknowledgement; of `transfer` the samples, and the model once to each board.
 `transfer` computes in its one place does not count.
 
 **Arrays on a board** are what training takes besides the program and its connection: of \
-TinyMetaFed as `protocol/memory.py` counts them, with update and sample; of rivals weights, \
+TinyMetaFed as `protocol/spec/heap.py` counts them, with update and sample; of rivals weights, \
 activations and errors in float32, for batches the gradient, and where samples are gone through \
 again, the samples of a round. A board with 264 KB of memory has about 80 KB for them beside \
 MicroPython and our client, and perhaps 200 KB beside a program in C.

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from protocol.layers import Kind
-from protocol.memory import words_shared
+from protocol.spec.heap import words_shared
+from protocol.spec.layers import Kind
 from simulation.traffic import ACK, publish
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from protocol.layers import LayerShape
-    from protocol.spec import Spec
-    from simulation.passes import Passes
+    from protocol.spec.layers import LayerShape
+    from protocol.spec.spec import Spec
+    from simulation.engine.passes import Passes
 
 FLOAT: Final = 4
 """Bytes of a number where a rival computes and sends float32."""

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from experiments import cost
-from protocol.network import Model, Pool
-from protocol.rounds import Rounds
-from protocol.spec import Spec
+from protocol.spec.model import Model, Pool
+from protocol.spec.rounds import Rounds
+from protocol.spec.spec import Spec
 from simulation.boards import Crew, Trainer
 from simulation.conditions import Conditions, Poisoned
-from simulation.engine import Engine
+from simulation.engine.fixed import Engine
+from simulation.engine.float64 import FloatEngine
+from simulation.engine.passes import ONLINE, Passes
 from simulation.fleet import Measured, measure
-from simulation.float64 import FloatEngine
-from simulation.passes import ONLINE, Passes
 from simulation.run import Run, board_names
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from simulation.boards import Selection
-    from simulation.tasks import Tasks
+    from simulation.tasks.base import Tasks
 
 Change = Literal["reconstruction", "top-p", "annealing", "online", "optimizer"]
 BATCH: Final = 8

@@ -14,17 +14,17 @@ from experiments.fleet import BATCH, Fleet, Recipe, rebuilt, with_rates
 from experiments.scenario import Scenario
 from experiments.streams import Kind, Streams
 from protocol import fixed
-from protocol.network import Model
-from simulation.engine import Engine
-from simulation.float64 import FloatEngine
-from simulation.passes import Passes
+from protocol.spec.model import Model
+from simulation.engine.fixed import Engine
+from simulation.engine.float64 import FloatEngine
+from simulation.engine.passes import Passes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from experiments.study import Outcome
     from protocol.fixed import Words
-    from protocol.spec import Spec
+    from protocol.spec.spec import Spec
 
     Reals = NDArray[np.float64]
 

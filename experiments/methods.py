@@ -15,17 +15,17 @@ from experiments import cost, rivals
 from experiments.fleet import BATCH, Fleet, recipe, with_rates
 from experiments.rivals import Alone, Habits, Rival
 from experiments.transfer import Pooling, Transfer
-from protocol import memory
-from simulation.passes import Passes
+from protocol.spec import heap
+from simulation.engine.passes import Passes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from experiments.fleet import Change
     from experiments.scenario import Samples
-    from protocol.spec import Spec
+    from protocol.spec.spec import Spec
     from simulation.fleet import Measured
-    from simulation.tasks import Tasks
+    from simulation.tasks.base import Tasks
 
 Settings = dict[str, float]
 
@@ -112,7 +112,7 @@ def _fleet(change: Change | None, about: str) -> Method:
         made = recipe(spec, settings, change)
         if made.passes.batch > 1:
             return cost.rival_memory(made.spec, made.passes)
-        needed = memory.needed(made.spec.layers, made.spec.plan)
+        needed = heap.needed(made.spec.layers, made.spec.plan)
         return sum(needed.values()) - needed["client"] - needed["objects"]
 
     return Method(

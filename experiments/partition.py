@@ -12,8 +12,7 @@ from experiments.plots import Plot, Series
 from experiments.report import Estimate, Report, Row, markdown
 from experiments.scenario import Scenario
 from experiments.settings import Setting, compare, difference, partitioned, spec_of, tune
-from protocol import memory
-from protocol.network import Dense, Pool
+from protocol.spec.model import Dense, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from experiments.catalogue import Request
     from experiments.settings import Results
     from experiments.study import Study
-    from protocol.spec import Spec
+    from protocol.spec.spec import Spec
 
 FULL: Final = {"sine": 300, "omniglot": 80, "keywords": 150}
 """Rounds: enough to tell partitions apart, and fewer than the specs' where these take long."""
@@ -134,7 +133,7 @@ def _shared(spec: Spec) -> float:
 
 def _heap(spec: Spec) -> float:
     """Kilobytes of heap that a board takes."""
-    return sum(memory.needed(spec.layers, spec.plan).values()) / 1024
+    return spec.heap_needed / 1024
 
 
 def _value(sweep: Sweep, result: Results, name: str) -> Estimate:

@@ -28,10 +28,10 @@ from experiments.fleet import with_rates, without_local
 from protocol.topics import Topics
 from rounds.optimizers import Step, optimizer_of
 from simulation.conditions import TASKS_STREAM
+from simulation.engine.float64 import UNIT, FloatEngine
+from simulation.engine.passes import ONLINE, Passes
 from simulation.fleet import Measured, measure
-from simulation.float64 import UNIT, FloatEngine
-from simulation.passes import ONLINE, Passes
-from simulation.tasks import stacked
+from simulation.tasks.base import stacked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from protocol.fixed import Words
-    from protocol.spec import Spec
-    from simulation.tasks import Tasks
+    from protocol.spec.spec import Spec
+    from simulation.tasks.base import Tasks
 
 
 def samples_of(tasks: Tasks, boards: Sequence[int], round_: int, seed: int) -> tuple[Words, Words]:

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from localfleet.processes import PROJECT
-from protocol.spec import Spec
-from simulation.held_out import character_tasks, sine_tasks, speaker_tasks
+from protocol.spec.spec import Spec
+from simulation.tasks.held_out import character_tasks, sine_tasks, speaker_tasks
 
 if TYPE_CHECKING:
     from simulation.fleet import Measured
-    from simulation.tasks import CharacterTasks, SineTasks, SpeakerTasks
+    from simulation.tasks.characters import CharacterTasks
+    from simulation.tasks.sines import SineTasks
+    from simulation.tasks.speakers import SpeakerTasks
 
     Samples = SineTasks | CharacterTasks | SpeakerTasks
 

@@ -11,8 +11,8 @@ import numpy as np
 from experiments.fleet import Fleet, Recipe, rebuilt, with_rates, without_local
 from experiments.report import Estimate
 from experiments.selections import Rival, rival
-from protocol.network import Pool
-from protocol.spec import Spec
+from protocol.spec.model import Pool
+from protocol.spec.spec import Spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -14,7 +14,8 @@ import numpy as np
 
 from experiments.errors import ExperimentError
 from protocol import fixed
-from simulation.tasks import CharacterTasks, SineTasks
+from simulation.tasks.characters import CharacterTasks
+from simulation.tasks.sines import SineTasks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

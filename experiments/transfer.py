@@ -14,18 +14,18 @@ import numpy as np
 from experiments import cost
 from experiments.fleet import rebuilt
 from experiments.rivals import whole
-from protocol.network import Dense, Model
+from protocol.spec.model import Dense, Model
 from protocol.topics import Topics
 from simulation.conditions import TASKS_STREAM
+from simulation.engine.float64 import FloatEngine
+from simulation.engine.passes import Passes
 from simulation.fleet import Measured, measure
-from simulation.float64 import FloatEngine
-from simulation.passes import Passes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from protocol.spec import Spec
-    from simulation.tasks import Pooled, Tasks
+    from protocol.spec.spec import Spec
+    from simulation.tasks.base import Pooled, Tasks
 
 BATCH: Final = 32
 """Samples in a step of the one place."""
@@ -64,7 +64,7 @@ class Transfer:
         training, cohort = spec.training, spec.rounds.cohort
         self._samples = cohort * (training.support + training.query)
         # Of a picture's and a sound's values a byte each tells enough, and of a class.
-        size = cost.FLOAT if spec.model.loss == "mse" else 1
+        size = 1 if spec.is_classifier else cost.FLOAT
         payload = size * (spec.layers[0].words_in + 1) * (training.support + training.query)
         self._round_up = cohort * cost.message_bytes(topics.up("board-0"), payload)
         # The model is sent once, to each board that learned.
@@ -85,7 +85,7 @@ class Transfer:
         shared = self._board.start().astype(np.float64)
         learned = self._engine.flat(local=False)[0]
         kept = len(learned)
-        if self._board.model.loss == "cross_entropy":
+        if self._board.is_classifier:
             kept -= self._place.layers[-1].parameters
         shared[:kept] = learned[:kept]
         engine = FloatEngine(self._board, count)

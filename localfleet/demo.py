@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from aggregator.history import RoundFacts
-from aggregator.store import read_history
+from aggregator.store.store import read_history
 from localfleet.errors import ProcessError
 from localfleet.parts import Bits
 from localfleet.processes import (
@@ -25,9 +25,9 @@ from localfleet.processes import (
     start_broker,
     stopping,
 )
-from localfleet.watcher import Progress, Watcher
-from protocol.spec import Spec
+from protocol.spec.spec import Spec
 from protocol.topics import Topics
+from runtime.watcher import Progress, Watcher
 
 SPEC: Final = PROJECT / "specs" / "sine.toml"
 MAIN: Final = PROJECT / "micropython_client" / "examples" / "sine" / "main.py"

@@ -17,15 +17,15 @@ from typing import Final
 
 import numpy as np
 
-from aggregator.settings import Address
 from localfleet.crowd import KEEPALIVE, MOST_BOARDS, Crowd
 from localfleet.errors import LoadError
 from protocol import mqtt, sparse
 from protocol.cohort import is_asked
 from protocol.errors import MessageError, PacketError
-from protocol.layers import LayerShape
 from protocol.messages import Plan, Round, Update
+from protocol.spec.layers import LayerShape
 from protocol.topics import Topics, shard_of
+from runtime.settings import Address
 
 CONNECT_SECONDS: Final = 10.0
 """For one attempt."""

@@ -19,14 +19,14 @@ from localfleet.errors import ProcessError
 from protocol.fixed import ACTIVATION_BITS, fnv1a
 from protocol.messages import CHUNK_BYTES, Chunk, Message, Receipt, Round, Update
 from protocol.topics import Topics, shard_of
-from simulation import speech
 from simulation.replay import make_case, replay
+from simulation.tasks import speech
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from localfleet.emulator import Emulator
-    from protocol.spec import Spec
+    from protocol.spec.spec import Spec
 
     Floats = NDArray[np.floating]
 
@@ -114,7 +114,7 @@ def _samples(spec: Spec) -> tuple[str, Floats, NDArray[Any], bytes]:
     rng = np.random.default_rng(0)
     count = 2 * SAMPLES
     inputs = spec.layers[0].words_in
-    if spec.model.loss == "mse":
+    if not spec.is_classifier:
         x = rng.uniform(-5, 5, (count, inputs)).astype("<f4")
         y = np.sin(x[:, :1])
         return "numbers", x, y, np.hstack([x, y]).astype("<f4").tobytes()

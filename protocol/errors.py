@@ -7,6 +7,7 @@
     +- MessageError   bytes that are not the message their topic promises
     +- SparseError    a sparse block that its decoder refuses
     +- PacketError    bytes that are no MQTT packet
+    +- CommandError   an operator's command that cannot be read or carried out: says why
 """
 
 
@@ -28,3 +29,16 @@ class SparseError(ProtocolError):
 
 class PacketError(ProtocolError):
     """Bytes that are no MQTT packet: the connection that they came on cannot go on."""
+
+
+class CommandError(ProtocolError):
+    """An operator's command cannot be read or carried out.
+
+    Args:
+        message: why not.
+        id_: of the command, where it could be read.
+    """
+
+    def __init__(self, message: str, id_: str = "") -> None:
+        super().__init__(message)
+        self.id = id_

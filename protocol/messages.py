@@ -154,7 +154,7 @@ class Plan(Message):
     """0 mean squared error, 1 cross-entropy."""
     layers: tuple[tuple[int, ...], ...] = _layers()
     """Per layer: kind, height, width, channels, outputs, kernel, stride, flags, and the limit of
-    its seeded start in weight units: see :class:`protocol.layers.LayerShape`.
+    its seeded start in weight units: see :class:`protocol.spec.layers.LayerShape`.
 
     The flags are 1 for a local layer and 2 for ReLU.
     """

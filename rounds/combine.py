@@ -14,9 +14,9 @@ from typing import Final, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.rounds import Rounds
 from protocol.sparse import Sparse
-from protocol.strategy import MAX_COMPARED, Combine
+from protocol.spec.rounds import Rounds
+from protocol.spec.strategy import MAX_COMPARED, Combine
 from rounds.privacy import Noise
 from rounds.sums import PartialSum, clipped
 

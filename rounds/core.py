@@ -24,7 +24,7 @@ from enum import Enum, auto
 from math import inf
 from typing import Final, NamedTuple
 
-from protocol.rounds import Rounds
+from protocol.spec.rounds import Rounds
 from rounds.cohort import Cohort, Known, pick
 
 MOST_AWAKE: Final = 100_000

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.cohort import EVERYONE, is_on_trial
-from protocol.rounds import Rounds
 from protocol.sparse import Sparse
-from protocol.spec import Spec
+from protocol.spec.rounds import Rounds
+from protocol.spec.spec import Spec
 from rounds.combine import Combined, Rule, rule_of
 from rounds.model import GlobalModel
 from rounds.optimizers import cosine_step

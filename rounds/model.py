@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from protocol import sparse
 from protocol.fixed import WEIGHT_BITS, WEIGHT_MAX, WEIGHT_MIN
 from protocol.messages import CHUNK_BYTES, Chunk, Delta
-from protocol.spec import Spec
+from protocol.spec.spec import Spec
 from rounds.optimizers import optimizer_of
 
 PUBLISHED_TYPE: Final = np.dtype("<i2")

@@ -15,8 +15,8 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.rounds import Rounds
-from protocol.strategy import Optimizer as Settings
+from protocol.spec.rounds import Rounds
+from protocol.spec.strategy import Optimizer as Settings
 
 Floats = NDArray[np.float64]
 

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.fixed import WEIGHT_BITS
-from protocol.strategy import Privacy
+from protocol.spec.strategy import Privacy
 
 
 class Noise:

@@ -12,10 +12,10 @@ import numpy as np
 
 from protocol import feedback, fixed, sparse
 from simulation.conditions import POISON_STREAM, TASKS_STREAM, Poisoned
+from simulation.engine.passes import ONLINE, Passes
 from simulation.errors import SimulationError
-from simulation.passes import ONLINE, Passes
 from simulation.processes import leave_interrupts, spawning
-from simulation.tasks import stacked
+from simulation.tasks.base import stacked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from protocol.fixed import Words
     from protocol.messages import Plan
-    from protocol.spec import Spec
-    from simulation.engine import Engine
-    from simulation.float64 import FloatEngine
-    from simulation.tasks import Tasks
+    from protocol.spec.spec import Spec
+    from simulation.engine.fixed import Engine
+    from simulation.engine.float64 import FloatEngine
+    from simulation.tasks.base import Tasks
 
     Selection = Callable[[Words, "Order"], NDArray[np.bool_]]
     """Which of their changes boards send; those and the answer have the shape (boards, n)."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from protocol import fixed, sparse
 from protocol.cohort import EVERYONE, ticket
-from simulation.tasks import Tasks
+from simulation.tasks.base import Tasks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

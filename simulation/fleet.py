@@ -16,7 +16,7 @@ from rounds.combine import rule_of
 from rounds.model import GlobalModel
 from rounds.optimizers import cosine_step
 from rounds.sums import PartialSum
-from simulation.passes import ONLINE, Passes
+from simulation.engine.passes import ONLINE, Passes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from protocol.fixed import Words
-    from protocol.spec import Spec
-    from simulation.engine import Engine
-    from simulation.float64 import FloatEngine
-    from simulation.tasks import Tasks
+    from protocol.spec.spec import Spec
+    from simulation.engine.fixed import Engine
+    from simulation.engine.float64 import FloatEngine
+    from simulation.tasks.base import Tasks
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def measure(  # noqa: PLR0913 - the last three have defaults
 def _judge(spec: Spec, outputs: NDArray[np.number], labels: Words) -> Measured:
     """Measure outputs in activation format, shape (samples, boards, outputs)."""
     z = outputs.astype(np.float64) * 2.0**-fixed.ACTIVATION_BITS
-    if spec.model.loss == "mse":
+    if not spec.is_classifier:
         squares = (z - labels * 2.0**-fixed.ACTIVATION_BITS) ** 2
         return Measured(squares.mean(axis=(0, 2)), np.zeros(z.shape[1]))
     z = z - z.max(axis=2, keepdims=True)

@@ -13,8 +13,8 @@ import numpy as np
 
 from protocol import fixed, sparse
 from protocol.messages import Plan
-from protocol.spec import Spec
-from simulation.engine import Engine
+from protocol.spec.spec import Spec
+from simulation.engine.fixed import Engine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +79,7 @@ def make_case(
 
     Shapes (samples, values); classes have shape (samples,).
     """
-    if spec.model.loss == "mse":
+    if not spec.is_classifier:
         y = y.astype(np.float32)
     samples = [
         [inputs.astype(np.float32).tolist(), labels.tolist()]

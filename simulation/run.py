@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from protocol import memory, sparse
+from protocol import sparse
 from protocol.errors import SparseError
 from protocol.messages import U32, Round, Update
 from rounds.core import Announce, Close, Counted, Decision, RoundCore, State, Withdraw
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from protocol.spec import Spec
+    from protocol.spec.spec import Spec
     from simulation.boards import Crew
     from simulation.conditions import Conditions
 
@@ -119,7 +119,7 @@ class Run:
         self._conditions = conditions
         self._seed = seed
         self._lineage, self._keeps = spec.lineage, bool(spec.plan.feedback)
-        needed = sum(memory.needed(spec.layers, spec.plan).values())
+        needed = spec.heap_needed
         self._heap_free = min(spec.heap - needed, U32)
         self._takes = [conditions.takes(seed, name) for name in names]
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
@@ -391,7 +391,7 @@ class Run:
         total = PartialSum(self.spec.global_count)
         for part in sums.values():
             total.merge(part)
-        is_classes = self.spec.model.loss == "cross_entropy"
+        is_classes = self.spec.is_classifier
         support_loss, loss = total.losses(1 if is_classes else self.spec.layers[-1].outputs)
         return Record(
             round=closed.round,

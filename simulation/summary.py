@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from protocol.spec import Spec
+    from protocol.spec.spec import Spec
     from simulation.fleet import Measured
     from simulation.run import Record
 
@@ -55,7 +55,7 @@ def summarise(
     """
     tenth = max(1, len(records) // 10)
     first, last = records[:tenth], records[-tenth:]
-    is_classes = spec.model.loss == "cross_entropy"
+    is_classes = spec.is_classifier
     accepted = sum(record.accepted for record in records)
     return Summary(
         boards=boards,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from protocol.messages import Chunk
-    from protocol.spec import Spec
+    from protocol.spec.spec import Spec
 
 ACK: Final = 4
 """A PUBACK, UNSUBACK or CONNACK (3.4, 3.11, 3.2)."""

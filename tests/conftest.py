@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 from localfleet import processes
-from tests.support import real
+from tests.support.parts import real
 
 # How long an example takes depends on what else the machine does; that is no property of ours.
 settings.register_profile("untimed", deadline=None)

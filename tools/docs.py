@@ -30,10 +30,10 @@ from cli.tune import tune
 from experiments.catalogue import EXPERIMENTS
 from experiments.methods import METHODS
 from protocol import fixed, messages, sparse
-from protocol.network import Conv, Dense, Depthwise, Inputs, Model, Pool
-from protocol.rounds import Canary, Rounds
-from protocol.spec import Spec, Training
-from protocol.strategy import Combine, Optimizer, Privacy
+from protocol.spec.model import Conv, Dense, Depthwise, Inputs, Model, Pool
+from protocol.spec.rounds import Canary, Rounds
+from protocol.spec.spec import Spec, Training
+from protocol.spec.strategy import Combine, Optimizer, Privacy
 from rounds.core import TRANSITIONS
 
 PROJECT = Path(__file__).resolve().parent.parent

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from protocol import cohort, fixed, messages, sparse, topics
-from simulation import speech
-from simulation.engine import cross_entropy
+from simulation.engine.fixed import cross_entropy
 from simulation.replay import make_case, make_spec, replay
+from simulation.tasks import speech
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

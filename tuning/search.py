@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from optuna.trial import Trial, TrialState
 
-    from protocol.spec import Spec
+    from protocol.spec.spec import Spec
 
 _DRAWS: Final = 500
 """Settings in a row that cannot be tried, after which none is sought any more."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from protocol.messages import Delta, Round, Update
 from protocol.sparse import block_size, top_count
-from protocol.spec import Spec
+from protocol.spec.spec import Spec
 from rounds.model import GlobalModel
 from simulation.run import board_names
 from simulation.traffic import Traffic

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import tomlkit
 
 from protocol.errors import SpecError
-from protocol.spec import Spec
+from protocol.spec.spec import Spec
 from tuning.errors import TuningError
 from tuning.space import RANGES, applied, values_of
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self
 
-from protocol.spec import Spec
+from protocol.spec.spec import Spec
 from simulation.boards import Crew, Trainer
 from simulation.conditions import Conditions, Poison, Poisoned
-from simulation.engine import Engine
+from simulation.engine.fixed import Engine
 from simulation.errors import SimulationError
 from simulation.fleet import measure
-from simulation.held_out import three_ways
 from simulation.processes import leave_interrupts, spawning
 from simulation.run import Run, board_names
-from simulation.tasks import CharacterTasks, LogTasks, SineTasks, SpeakerTasks
+from simulation.tasks.characters import CharacterTasks
+from simulation.tasks.held_out import three_ways
+from simulation.tasks.logged import LogTasks
+from simulation.tasks.sines import SineTasks
+from simulation.tasks.speakers import SpeakerTasks
 from tuning.errors import TuningError
 
 if TYPE_CHECKING:
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from pathlib import Path
 
-    from simulation.tasks import Tasks
+    from simulation.tasks.base import Tasks
 
 RUNGS: Final = (0.1, 0.25, 0.5, 1.0)
 """Shares of its rounds after which a run is asked."""
@@ -73,7 +76,7 @@ class Pools:
         """Of a data set.
 
         Raises:
-            DataError: see :func:`simulation.held_out.three_ways`.
+            DataError: see :func:`simulation.tasks.held_out.three_ways`.
         """
         return cls(*three_ways(spec, path))
 

@@ -1,4 +1,4 @@
-"""A layer in its place; the host's ``protocol/layers.py`` says what the numbers mean."""
+"""A layer in its place; the host's ``protocol/spec/layers.py`` says what the numbers mean."""
 
 from array import array
 

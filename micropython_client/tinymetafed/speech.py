@@ -10,7 +10,7 @@
     features.begin()  # for the next second
 
 Samples are taken in as they come; only one frame of them is kept. The arithmetic is that of the
-host's ``simulation/speech.py``, to the last bit, and there it says why nothing leaves 32 bits. The
+host's ``simulation/tasks/speech.py``, to the last bit; it says why nothing leaves 32 bits. The
 tables are made of integers at the start, so that they are the same on every board. For _WIDE see
 kernels.py.
 """

@@ -1,7 +1,7 @@
 """Runs on MicroPython: error feedback through the rounds of a case; prints a JSON line a case.
 
 Usage: micropython feedback.py CASES.json
-The host's counterpart is in tests/test_feedback.py.
+The host's counterpart is in tests/protocol/test_feedback.py.
 """
 
 import gc

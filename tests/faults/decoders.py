@@ -11,13 +11,11 @@ from typing import Final
 
 import numpy as np
 
-from aggregator import commands
-from aggregator.errors import CommandError
 from aggregator.history import RoundFacts
-from aggregator.presence import read_presence
-from protocol import messages, mqtt, sparse
-from protocol.errors import MessageError, PacketError, SparseError, SpecError
-from protocol.spec import Spec
+from protocol import commands, messages, mqtt, sparse
+from protocol.errors import CommandError, MessageError, PacketError, SparseError, SpecError
+from protocol.presence import read_presence
+from protocol.spec.spec import Spec
 from protocol.topics import Topics
 
 PROJECT: Final = Path(__file__).resolve().parents[2]
@@ -90,7 +88,7 @@ def spec(data: bytes) -> None:
 def facts(data: bytes) -> None:
     try:
         found = RoundFacts.from_json(data.decode(errors="surrogateescape"))
-    except (ValueError, TypeError):  # Of which the journal makes a JournalError.
+    except (ValueError, TypeError):  # Of which the journal makes a StateError.
         return
     assert RoundFacts.from_json(found.to_json()).to_json() == found.to_json()
 

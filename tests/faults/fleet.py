@@ -23,7 +23,7 @@ from protocol import sparse
 from protocol.cohort import is_asked
 from protocol.fixed import fnv1a
 from protocol.messages import Chunk, Plan, Receipt, Round, Update
-from protocol.spec import Spec
+from protocol.spec.spec import Spec
 from protocol.topics import Topics, shard_of
 from rounds.model import GlobalModel
 from rounds.optimizers import cosine_step

@@ -22,7 +22,7 @@ from sqlite3 import Connection
 from typing import Any, Final, Literal
 from unittest import mock
 
-from aggregator.journal import Journal
+from aggregator.journal.journal import Journal
 from cli import main
 
 When = Literal["before", "inside", "after"]

@@ -13,15 +13,15 @@ from typing import Final
 
 import pytest
 
-from aggregator.settings import Address
-from aggregator.store import read_history
+from aggregator.store.store import read_history
 from localfleet import load, processes
 from protocol import sparse
 from protocol.messages import Plan
-from protocol.spec import Spec
+from protocol.spec.spec import Spec
 from rounds.model import GlobalModel
 from rounds.optimizers import cosine_step
 from rounds.sums import PartialSum
+from runtime.settings import Address
 from tests.conftest import Broker
 from tests.faults.ledger import Account
 

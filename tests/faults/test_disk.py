@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aggregator.database import reading
+from aggregator.journal.schema import JOURNAL
+from runtime.database import reading
 from tests.conftest import Broker
 from tests.faults.fleet import Fleet
 from tests.faults.ledger import Account
@@ -58,7 +59,7 @@ def receipted_only(fleet: Fleet) -> set[tuple[int, str]]:
     """
     with fleet.news:
         receipted = {(round_, board.name) for board in fleet.boards for round_ in board.receipted}
-    with reading(fleet.aggregator.state) as db:
+    with reading(fleet.aggregator.state, JOURNAL) as db:
         return receipted - set(db.execute("SELECT round, board FROM updates"))
 
 

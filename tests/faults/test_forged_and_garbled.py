@@ -20,13 +20,13 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from localfleet.watcher import Watcher
 from protocol.messages import MAX_MESSAGE_BYTES, Update
+from runtime.watcher import Watcher
 from tests.conftest import Broker
 from tests.faults.fleet import BOARDS, Fleet
 from tests.faults.ledger import Account
 from tests.faults.service_process import PATIENCE
-from tests.support import mutated
+from tests.support.parts import mutated
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(0)]
 

@@ -1,6 +1,6 @@
 """Every decoder of the host reads tens of thousands of inputs that are made to reach its corners.
 
-The boards' decoders have the same done to them in tests/test_board_trusts_no_byte.py.
+The boards' decoders have the same done to them in tests/board/test_trusts_no_byte.py.
 """
 
 import os

@@ -1,0 +1,1 @@
+"""What survives a crash: the aggregator's state file."""

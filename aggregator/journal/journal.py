@@ -1,0 +1,421 @@
+"""What survives a crash: what a running aggregator writes down and reads again.
+
+An update is acknowledged to its board only after it is committed here, and a round is closed in the
+same transaction that stores the model made of it. So wherever the process is killed, the journal is
+as it was before a step or after it, never in between, and the sums can be made again from it.
+
+A lineage is the life of a model: a spec with another model, or a state folder made anew, begins
+another one, drawn at random, so that no board ever mixes two. What is old is compacted as rounds
+close: updates after ``keep_rounds`` rounds, weights after ``keep_versions`` versions.
+"""
+
+import json
+import secrets
+import sqlite3
+import zlib
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from functools import wraps
+from pathlib import Path
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
+
+import numpy as np
+
+from aggregator.history import Counters, RoundFacts
+from aggregator.journal.schema import JOURNAL
+from protocol.spec.spec import Spec
+from rounds.cohort import Cohort, Known
+from rounds.core import Announce, Counted, Resumed, State
+from rounds.learning import NO_TRIAL, Learning, Trial, Verdict, Version
+from rounds.model import PUBLISHED_TYPE, GlobalModel
+from runtime.database import Database
+from runtime.errors import StateError, StateStuckError
+
+
+class Entry(NamedTuple):
+    """An update as the journal keeps it."""
+
+    round: int
+    board: str
+    counted: int
+    """The round whose sum it goes into."""
+    nonce: int
+    digest: bytes
+    payload: bytes
+
+
+class Late(NamedTuple):
+    """What a restart must know of the rounds whose updates may still come."""
+
+    resumed: Resumed
+    trials: dict[int, Trial]
+    """By round: who tried out which version."""
+
+
+def _give_up(error: StateStuckError) -> None:
+    raise error
+
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def _persistent(
+    write: Callable[Concatenate["Journal", Arguments], Result],
+) -> Callable[Concatenate["Journal", Arguments], Result]:
+    """A write that is tried until it is done, or :attr:`Journal.when_stuck` gives up."""
+
+    @wraps(write)
+    def persistently(
+        self: "Journal", /, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Result:
+        is_stuck = False
+        while True:
+            try:
+                result = write(self, *args, **kwargs)
+            except StateStuckError as error:
+                self.when_stuck(error)
+                is_stuck = True
+            else:
+                if is_stuck:
+                    self.when_freed()
+                return result
+
+    return persistently
+
+
+class Journal(Database):
+    """The journal of one fleet, open for one aggregator.
+
+    Args:
+        folder: the state folder; made if it is not there.
+        keep_rounds: whose updates are kept.
+        keep_versions: of the model whose weights are kept.
+        committed: told after each transaction how many seconds it took.
+
+    Raises:
+        StateError: here and in every method: the file cannot be used. Says why and what to do.
+            A :class:`StateStuckError` where a later try may succeed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        keep_rounds: int = 100,
+        keep_versions: int = 1000,
+        committed: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        super().__init__(folder, JOURNAL, committed)
+        self.when_stuck: Callable[[StateStuckError], None] = _give_up
+        """Told when a write cannot be done for now; it is tried again unless this raises."""
+        self.when_freed: Callable[[], None] = lambda: None
+        """Told when it could be done after all."""
+        self._keep_rounds = keep_rounds
+        self._keep_versions = keep_versions
+        self._lineage = 0  # Of the table lineages; the latest opened.
+
+    # --- The fleet and its lineages --------------------------------------------------------------
+
+    def start(self, spec: Spec) -> Spec:
+        """Open the fleet that a spec's file describes; the spec in force.
+
+        That is the file's, unless a command has replaced it since the file was last changed.
+
+        Raises:
+            StateError: the journal is another fleet's.
+        """
+        with self._explained():
+            row = self._db.execute(
+                "SELECT id, fleet, file, life FROM lineages ORDER BY opened DESC LIMIT 1"
+            ).fetchone()
+            if row is not None:
+                self._lineage, fleet, file, life = row
+                if fleet != spec.fleet:
+                    raise StateError(
+                        f"{self.path}: holds fleet {fleet!r}, but the spec is of fleet "
+                        f"{spec.fleet!r}; take the right spec, or another --state folder"
+                    )
+                if file == spec.model_dump_json():
+                    return self._plan().in_life(life)
+        return self.adopt(spec, from_file=True)
+
+    @_persistent
+    def adopt(self, spec: Spec, *, from_file: bool = False) -> Spec:
+        """Put a spec in force; it, in the life of its lineage.
+
+        A spec with the latest lineage's model goes on with its weights, one with an earlier
+        lineage's returns to those, and any other begins a lineage.
+        """
+        text = spec.model_dump_json()
+        with self._transaction() as db:
+            row = db.execute(
+                "SELECT id, life FROM lineages WHERE identity = ? ORDER BY opened DESC LIMIT 1",
+                (spec.lineage,),
+            ).fetchone()
+            file = text if from_file else self._file()
+            if row is None:
+                life = secrets.randbits(32) | 1  # 0 means none.
+                db.execute(
+                    "INSERT INTO lineages (fleet, identity, life, opened, state, round, file) "
+                    "VALUES (?, ?, ?, 0, ?, 0, ?)",
+                    (spec.fleet, spec.lineage, life, State.GATHERING.value, file),
+                )
+                (self._lineage,) = db.execute("SELECT last_insert_rowid()").fetchone()
+                self._insert("start", Version(GlobalModel(spec)), None, None)
+                self._roles(Learning(spec, Version(GlobalModel(spec))))
+            else:
+                self._lineage, life = row
+            db.execute(
+                "UPDATE lineages SET file = ?, opened = (SELECT max(opened) + 1 FROM lineages) "
+                "WHERE id = ?",
+                (file, self._lineage),
+            )
+            (version,) = db.execute(
+                "SELECT max(version) FROM versions WHERE lineage = ?", (self._lineage,)
+            ).fetchone()
+            db.execute(
+                "INSERT OR REPLACE INTO plans VALUES (?, ?, ?)", (self._lineage, version, text)
+            )
+            db.execute("DELETE FROM cohorts WHERE lineage != ?", (self._lineage,))
+            db.execute("DELETE FROM updates WHERE lineage != ?", (self._lineage,))
+        return spec.in_life(life)
+
+    def position(self) -> tuple[int, State]:
+        """How many rounds are over, and what an operator has said of the others."""
+        with self._explained():
+            round_, state = self._db.execute(
+                "SELECT round, state FROM lineages WHERE id = ?", (self._lineage,)
+            ).fetchone()
+            return round_, State(state)
+
+    def learning(self, spec: Spec) -> Learning:
+        """The live versions."""
+        with self._explained():
+            rows = self._db.execute(
+                "SELECT role, version, fine, published, optimizer, delta FROM versions "
+                "WHERE lineage = ? AND role IN ('stable', 'trial')",
+                (self._lineage,),
+            )
+            found = {
+                role: Version(
+                    GlobalModel.restore(spec, version, fine, zlib.decompress(published), optimizer),
+                    delta,
+                )
+                for role, version, fine, published, optimizer, delta in rows
+            }
+            if "stable" not in found:
+                raise sqlite3.DatabaseError("it has no model")
+            return Learning(spec, found["stable"], found.get("trial"))
+
+    def late(self, round_: int, oldest: int, state: State) -> Late:
+        """The open round, and those before it whose updates may be up to ``oldest`` late."""
+        with self._explained():
+            cohorts: dict[int, Cohort] = {}
+            trials: dict[int, Trial] = {}
+            rows = self._db.execute(
+                "SELECT round, asked_below, chosen, asked, empty_deadlines, trial, share "
+                "FROM cohorts WHERE lineage = ? AND round BETWEEN ? AND ?",
+                (self._lineage, round_ - oldest, round_),
+            )
+            for number, below, chosen, asked, empty_deadlines, trial, share in rows:
+                answered = self._db.execute(
+                    "SELECT board, digest FROM updates WHERE lineage = ? AND round = ?",
+                    (self._lineage, number),
+                )
+                boards = set(json.loads(asked))
+                cohort = Cohort(below, chosen, boards, empty_deadlines, dict(answered))
+                cohort.asked |= cohort.answered.keys()
+                cohorts[number] = cohort
+                trials[number] = Trial(trial, share)
+            counted = self._db.execute(
+                "SELECT round, board FROM updates WHERE lineage = ? AND counted = ?",
+                (self._lineage, round_),
+            )
+            return Late(Resumed(state, cohorts, [Counted(*row) for row in counted]), trials)
+
+    def known(self) -> Known:
+        """What is known of boards."""
+        with self._explained():
+            return Known(heard=dict(self._db.execute("SELECT board, heard FROM boards")))
+
+    def payloads(self, round_: int) -> list[tuple[int, bytes]]:
+        """The updates that count in a round, as they came, each with the round that it is for."""
+        with self._explained():
+            return self._db.execute(
+                "SELECT round, payload FROM updates WHERE lineage = ? AND counted = ?",
+                (self._lineage, round_),
+            ).fetchall()
+
+    def digest(self, round_: int, board: str) -> bytes | None:
+        """Of the update of this board for this round; None if there is none, or none any more."""
+        with self._explained():
+            row = self._db.execute(
+                "SELECT digest FROM updates WHERE lineage = ? AND round = ? AND board = ?",
+                (self._lineage, round_, board),
+            ).fetchone()
+            return row[0] if row else None
+
+    def traffic(self) -> list[Counters]:
+        """Every board's counters when the last round was closed."""
+        with self._explained():
+            return [Counters(*row[:5]) for row in self._db.execute("SELECT * FROM boards")]
+
+    def history(self) -> list[RoundFacts]:
+        """The closed rounds of this lineage, in order."""
+        with self._explained():
+            rows = self._db.execute(
+                "SELECT facts FROM versions WHERE lineage = ? AND facts IS NOT NULL "
+                "ORDER BY version",
+                (self._lineage,),
+            )
+            return [RoundFacts.from_json(facts) for (facts,) in rows]
+
+    def weights(self, version: int) -> bytes | None:
+        """The published weights of a version, int16 little endian; None if they are not kept."""
+        with self._explained():
+            row = self._db.execute(
+                "SELECT published FROM versions WHERE lineage = ? AND version = ?",
+                (self._lineage, version),
+            ).fetchone()
+            return zlib.decompress(row[0]) if row and row[0] else None
+
+    # --- Writing: each call is one transaction ---------------------------------------------------
+
+    @_persistent
+    def append(self, entries: Iterable[Entry]) -> None:
+        """Commit a group of updates; on return they are on the disk."""
+        rows = ((self._lineage, *entry) for entry in entries)
+        with self._transaction() as db:
+            db.executemany("INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    @_persistent
+    def announce(self, announced: Announce, trial: Trial = NO_TRIAL) -> None:
+        """Note the open round as it is announced, for the first time or again."""
+        asked = json.dumps(sorted(announced.asked))
+        with self._transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO cohorts VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(self._lineage, announced.round, announced.limit, announced.chosen, asked),
+                    *(announced.empty_deadlines, trial.version, trial.share),
+                ),
+            )
+
+    @_persistent
+    def close_round(
+        self,
+        learning: Learning,
+        facts: RoundFacts,
+        counted: Iterable[Counted],
+        traffic: Iterable[Counters],
+    ) -> None:
+        """Close a round: store the version that came of it, and what is known of the round.
+
+        Args:
+            learning: already at the new version.
+            facts: about the round.
+            counted: the updates in the version.
+            traffic: counters of the boards that they are from.
+        """
+        boards = json.dumps(sorted(board for _, board in counted))
+        rows = ((*counters, facts.round) for counters in traffic)
+        round_ = facts.round + 1
+        with self._transaction() as db:
+            if facts.trial == Verdict.TAKEN_BACK.value:
+                self._take_back()
+            self._insert(f"round {facts.round}", learning.newest, facts.to_json(), boards)
+            self._roles(learning)
+            db.executemany("INSERT OR REPLACE INTO boards VALUES (?, ?, ?, ?, ?, ?)", rows)
+            db.execute("UPDATE lineages SET round = ? WHERE id = ?", (round_, self._lineage))
+            self._compact(round_, learning.newest.model.version)
+
+    @_persistent
+    def replace(self, learning: Learning, origin: str) -> None:
+        """Store a version that no round has made; ``origin`` says what has."""
+        with self._transaction():
+            self._insert(origin, learning.newest, None, None)
+            self._roles(learning)
+
+    @_persistent
+    def set_state(self, state: State) -> None:
+        """Note what an operator has said of the rounds to come."""
+        with self._transaction() as db:
+            db.execute("UPDATE lineages SET state = ? WHERE id = ?", (state.value, self._lineage))
+
+    @_persistent
+    def enqueue(self, command: str) -> None:
+        """Note a command that cannot be carried out yet."""
+        with self._transaction() as db:
+            db.execute("INSERT INTO commands (command) VALUES (?)", (command,))
+
+    def commands(self) -> list[tuple[int, str]]:
+        """Commands to be carried out, in order, each with its number."""
+        with self._explained():
+            return self._db.execute("SELECT id, command FROM commands ORDER BY id").fetchall()
+
+    @_persistent
+    def dequeue(self, number: int) -> None:
+        """Forget a command that was carried out."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM commands WHERE id = ?", (number,))
+
+    # --- Inside ----------------------------------------------------------------------------------
+
+    def _plan(self) -> Spec:
+        (text,) = self._db.execute(
+            "SELECT spec FROM plans WHERE lineage = ? ORDER BY version DESC LIMIT 1",
+            (self._lineage,),
+        ).fetchone()
+        return Spec.model_validate_json(text)
+
+    def _file(self) -> str:
+        # Of the latest opened, not of _lineage: a try that was rolled back may have changed that.
+        (text,) = self._db.execute(
+            "SELECT file FROM lineages ORDER BY opened DESC LIMIT 1"
+        ).fetchone()
+        return str(text)
+
+    def _insert(self, origin: str, version: Version, facts: str | None, cohort: str | None) -> None:
+        model = version.model
+        published = zlib.compress(np.asarray(model.published, PUBLISHED_TYPE).tobytes())
+        made = datetime.now(UTC).isoformat(timespec="seconds")
+        self._db.execute(
+            "INSERT INTO versions VALUES (?, ?, ?, ?, '', ?, ?, ?, ?, ?, ?)",
+            (
+                *(self._lineage, model.version, made, origin, facts, cohort, published),
+                *(model.fine.tobytes(), model.optimizer_state, version.delta),
+            ),
+        )
+
+    def _roles(self, learning: Learning) -> None:
+        """Mark the live versions, and forget what only a live version needs."""
+        trial = learning.trial.model.version if learning.trial else None
+        live = (learning.stable.model.version, trial)
+        self._db.execute(
+            "UPDATE versions SET role = 'past', fine = NULL, optimizer = NULL, delta = NULL "
+            "WHERE role NOT IN ('past', 'taken back') "
+            "AND lineage = ? AND version != ? AND version IS NOT ?",
+            (self._lineage, *live),
+        )
+        for role, version in zip(("stable", "trial"), live, strict=True):
+            self._db.execute(
+                "UPDATE versions SET role = ? WHERE lineage = ? AND version = ?",
+                (role, self._lineage, version),
+            )
+
+    def _take_back(self) -> None:
+        self._db.execute(
+            "UPDATE versions SET role = 'taken back', fine = NULL, optimizer = NULL, delta = NULL "
+            "WHERE lineage = ? AND role = 'trial'",
+            (self._lineage,),
+        )
+
+    def _compact(self, round_: int, newest: int) -> None:
+        old = (self._lineage, round_ - self._keep_rounds)
+        self._db.execute("DELETE FROM cohorts WHERE lineage = ? AND round < ?", old)
+        self._db.execute("DELETE FROM updates WHERE lineage = ? AND round < ?", old)
+        self._db.execute(
+            "UPDATE versions SET published = NULL, cohort = NULL "
+            "WHERE lineage = ? AND version = ? AND role IN ('past', 'taken back')",
+            (self._lineage, newest - self._keep_versions),
+        )

@@ -1,0 +1,1 @@
+"""Boards' arithmetic on the host, many boards at once: in their fixed point, or in float64."""

@@ -1,0 +1,558 @@
+"""What boards do in rounds that pick them, wait for the late, or put a version on trial.
+
+Real boards on a real broker; the test is the aggregator. What a board sends must be what the
+oracle computes, bit for bit: it learned from the right version, and nothing moved it meanwhile.
+"""
+
+import json
+import queue
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import paho.mqtt.client as mqtt
+import pytest
+from numpy.typing import NDArray
+from paho.mqtt.enums import CallbackAPIVersion
+
+from localfleet import processes
+from localfleet.parts import Bits
+from localfleet.processes import Program
+from protocol import feedback
+from protocol.cohort import EVERYONE, is_on_trial, name_in, ticket
+from protocol.messages import Delta, Receipt, Round, Update
+from protocol.spec.spec import Spec
+from protocol.topics import Topics, shard_of
+from rounds.model import GlobalModel
+from rounds.sums import PartialSum
+from tests.conftest import Broker
+from tests.support.oracle import draw_samples, train
+from tests.support.parts import BOARD_SCRIPTS, compile_client, on_both_boards, real, run_board
+
+pytestmark = pytest.mark.real
+
+PATIENCE = 20.0
+"""Seconds; shorter than a board waits for a model that does not come."""
+SPEC = Spec.from_toml("""
+fleet = "test"
+seed = 7
+[model]
+inputs = 1
+loss = "mse"
+layers = [
+    { outputs = 32, activation = "relu" },
+    { outputs = 32, activation = "relu" },
+    { outputs = 1, activation = "none", local = true },
+]
+[training]
+support = 5
+query = 6
+rate_local = 0.02
+rate_global = 0.02
+percent = 20
+[rounds]
+count = 12
+cohort = 2
+deadline = 60
+step_max = 1.0
+percent_down = 30
+""")
+TOPICS = Topics(SPEC.fleet)
+A, B = "board-a", "board-b"
+SAMPLES = draw_samples(SPEC, (A, B), seed=3)
+CHUNKS = 3
+
+
+class Aggregator:
+    """The test's own hand: it announces what the test says, and hears the boards."""
+
+    def __init__(self, port: int) -> None:
+        self.models = [start()]
+        self.updates: queue.Queue[Update] = queue.Queue()
+        self.states: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
+        self._client.on_message = self._take
+        self._client.connect("127.0.0.1", port)
+        self._client.subscribe([(TOPICS.all_updates, 1), (TOPICS.all_states, 1)])
+
+    def __enter__(self) -> Self:
+        self._client.loop_start()
+        self.publish(TOPICS.spec, SPEC.plan.pack())
+        self.publish_model()
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: object, _trace: TracebackType | None
+    ) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _take(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
+        if TOPICS.board_of_state(message.topic):
+            self.states.put(json.loads(message.payload))
+        else:
+            self.updates.put(Update.unpack(bytes(message.payload)))
+
+    # --- What it says
+
+    @property
+    def model(self) -> GlobalModel:
+        """The newest version."""
+        return self.models[-1]
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = True) -> None:
+        self._client.publish(topic, payload, 1, retain).wait_for_publish(PATIENCE)
+
+    def publish_model(self, where: Callable[[int], str] = TOPICS.full, parts: int = CHUNKS) -> None:
+        chunks = self.model.chunks()
+        assert len(chunks) == CHUNKS
+        for chunk in chunks[:parts]:
+            self.publish(where(chunk.chunk), chunk.pack())
+
+    def take_back(self, where: Callable[[int], str]) -> None:
+        for number in range(CHUNKS):
+            self.publish(where(number), b"")
+
+    def make_version(self) -> Delta:
+        """The next version, not yet published."""
+        model = self.model
+        after = GlobalModel.restore(
+            SPEC, model.version, model.fine.tobytes(), model.published.tobytes()
+        )
+        total = PartialSum(SPEC.global_count, weight=1)
+        rng = np.random.default_rng(model.version)
+        total.changes[:] = rng.integers(-500, 500, SPEC.global_count)
+        delta = after.advance(total.changes / total.weight, 1.0)
+        self.models.append(after)
+        return delta
+
+    def announce(  # noqa: PLR0917
+        self,
+        round_: int,
+        version: int,
+        asked: int = EVERYONE,
+        chosen: bytes = b"",
+        max_age: int = 0,
+        trial: int = 0,
+        share: int = 0,
+    ) -> None:
+        settings = (asked, 60_000, chosen, max_age, trial, share)
+        self.publish(TOPICS.round, Round(SPEC.lineage, round_, version, *settings).pack())
+
+    def acknowledge(self, update: Update) -> None:
+        receipt = Receipt(SPEC.lineage, update.round, (update.board,)).pack()
+        self.publish(TOPICS.receipt(shard_of(update.board)), receipt, retain=False)
+
+    # --- What it hears
+
+    def hear_updates(self, boards: int = 1) -> dict[str, Update]:
+        """An update of each of so many boards, and their receipts."""
+        heard: dict[str, Update] = {}
+        while len(heard) < boards:
+            update = self.updates.get(timeout=PATIENCE)
+            heard[update.board] = update
+            self.acknowledge(update)
+        return heard
+
+    def hear_state(self) -> dict[str, Any]:
+        return self.states.get(timeout=PATIENCE)
+
+
+def start() -> GlobalModel:
+    """Version 3, after which comes round 5: versions and rounds count apart."""
+    model = GlobalModel(SPEC)
+    model.version = 3
+    return model
+
+
+def assert_learned_from(update: Update, model: GlobalModel, round_: int) -> None:
+    """It is what the oracle's board sends that learned in this round from this version."""
+    published: NDArray[np.int16] = model.published
+    engine, loss, _ = train(SPEC, published, update.board, round_, SAMPLES[update.board][round_])
+    block, _ = feedback.encode(
+        engine.flat(local=False)[0] - published,
+        np.zeros(SPEC.global_count, np.int16),
+        SPEC.plan.top,
+        SPEC.tensors,
+        SPEC.plan.value_bits,
+    )
+    assert (update.round, update.query_loss) == (round_, loss)
+    assert update.changes == block
+
+
+class Board:
+    """A board in a folder of its own, with the switches of tests/board/round_main.py."""
+
+    def __init__(self, folder: Path, port: int, name: str, bits: Bits) -> None:
+        self.folder = folder / name
+        settings: dict[str, object] = {"broker": f"127.0.0.1:{port}", "fleet": SPEC.fleet}
+        main = BOARD_SCRIPTS / "round_main.py"
+        compile_client()
+        self.program: Program = real(
+            lambda: processes.board(self.folder, name, bits, settings, main)
+        )
+        for round_, samples in enumerate(SAMPLES[name]):
+            text = "\n".join(map(json.dumps, samples)) + "\n"
+            (self.folder / f"samples-{round_}").write_text(text)
+
+    def switch(self, name: str, value: int | list[int]) -> None:
+        """Write a file that it reads, in one go."""
+        (self.folder / "new").write_text(json.dumps(value))
+        (self.folder / "new").rename(self.folder / name)
+
+    def wait_for(self, line: str, times: int = 1) -> None:
+        ends = time.monotonic() + PATIENCE
+        while self.log().count(line + "\n") < times:
+            self.program.check()
+            assert time.monotonic() < ends, f"it did not say {line!r}, but:\n{self.log()}"
+            time.sleep(0.01)  # There is no event to await: it writes to a file.
+
+    def log(self) -> str:
+        return self.program.log.read_text()
+
+    def told(self, what: str) -> list[int]:
+        """The numbers that followed."""
+        return [int(n) for n in re.findall(rf"^{what} (\d+)$", self.log(), re.MULTILINE)]
+
+
+@pytest.fixture
+def aggregator(broker: Broker) -> Iterator[Aggregator]:
+    with Aggregator(broker.port) as aggregator:
+        yield aggregator
+
+
+Start = Callable[..., Board]
+
+
+@pytest.fixture
+def boot(broker: Broker, tmp_path: Path) -> Iterator[Start]:
+    """Start a board; its switches are set before."""
+    programs: list[Program] = []
+
+    def boot_(name: str, bits: Bits = 32, **switches: int | list[int]) -> Board:
+        board = Board(tmp_path, broker.port, name, bits)
+        for switch, value in switches.items():
+            board.switch(switch, value)
+        programs.append(board.program)
+        board.program.start()
+        return board
+
+    with processes.stopping(programs):
+        yield boot_
+
+
+# --- Chosen boards
+
+
+def test_only_a_chosen_board_takes_part(aggregator: Aggregator, boot: Start) -> None:
+    """Round 5 picks one board, round 6 the other, round 7 asks both."""
+    a, b = boot(A), boot(B, 64)
+    for round_, picked in ((5, [A]), (6, [B]), (7, [A, B])):
+        aggregator.announce(round_, 3, asked=0, chosen=name_in(round_, picked))
+        heard = aggregator.hear_updates(len(picked))
+        assert sorted(heard) == picked
+        for update in heard.values():
+            assert_learned_from(update, aggregator.model, round_)
+    assert a.told("trains in") == [5, 7]
+    assert b.told("trains in") == [6, 7]
+
+
+# --- Late updates
+
+
+@on_both_boards
+def test_a_slow_board_finishes_its_round_late_though_deltas_came_meanwhile(
+    aggregator: Aggregator, boot: Start, bits: Bits
+) -> None:
+    """In the middle of its round 5 come two versions and two rounds, of which the second still
+    takes updates for round 5. It sends its update, again until the receipt, and then takes part in
+    round 7: on a version to which only the deltas could lead, for there is no whole model anymore.
+    """
+    aggregator.announce(5, 3, max_age=2)
+    board = boot(A, bits, hold=[7, 5])
+    board.wait_for("held in 5")
+    aggregator.take_back(TOPICS.full)
+    for round_ in (6, 7):
+        aggregator.publish(TOPICS.delta, aggregator.make_version().pack())
+        aggregator.announce(round_, aggregator.model.version, max_age=2)
+    late = aggregator.updates.get(timeout=PATIENCE)
+    assert_learned_from(late, aggregator.models[0], 5)
+    again = aggregator.updates.get(timeout=PATIENCE)
+    assert again == late
+    aggregator.acknowledge(again)
+    assert_learned_from(aggregator.hear_updates()[A], aggregator.models[2], 7)
+    assert board.told("fetches") == [3]
+
+
+def test_a_board_that_is_too_late_gives_up_and_is_in_the_open_round(
+    aggregator: Aggregator, boot: Start
+) -> None:
+    """Its round 5 is three rounds old, and two are allowed; the deltas that it kept still count."""
+    aggregator.announce(5, 3, max_age=2)
+    board = boot(A, hold=[8, 6])
+    board.wait_for("held in 5")
+    for round_ in (6, 7, 8):
+        aggregator.publish(TOPICS.delta, aggregator.make_version().pack())
+        aggregator.announce(round_, aggregator.model.version, max_age=2)
+    assert_learned_from(aggregator.hear_updates()[A], aggregator.model, 8)
+    assert board.told("trains in") == [5, 8]
+    assert board.told("fetches") == [3]
+
+
+def test_an_update_without_a_receipt_is_given_up_when_its_age_is_passed(
+    aggregator: Aggregator, boot: Start
+) -> None:
+    """It is sent, and no receipt comes. Round 6 still takes it; a version without a round changes
+    nothing; with round 7 it is too old.
+    """
+    aggregator.announce(5, 3, max_age=1)
+    board = boot(A)
+    first = aggregator.updates.get(timeout=PATIENCE)
+    for round_ in (6, 6):
+        aggregator.publish(TOPICS.delta, aggregator.make_version().pack())
+        aggregator.announce(round_, aggregator.model.version, max_age=1)
+    assert aggregator.updates.get(timeout=PATIENCE) == first  # Sent again, in round 6.
+    aggregator.publish(TOPICS.delta, aggregator.make_version().pack())
+    aggregator.announce(7, aggregator.model.version, max_age=1)
+    update = aggregator.hear_updates()[A]
+    while update.round == 5:  # On its way when round 7 came.
+        update = aggregator.hear_updates()[A]
+    assert_learned_from(update, aggregator.model, 7)
+    assert board.told("trains in") == [5, 7]
+
+
+def test_a_late_board_that_missed_a_delta_fetches_the_whole_model(
+    aggregator: Aggregator, boot: Start
+) -> None:
+    aggregator.announce(5, 3, max_age=2)
+    board = boot(A, hold=[6, 5])
+    board.wait_for("held in 5")
+    aggregator.make_version()  # Published while nobody heard it.
+    aggregator.publish(TOPICS.delta, aggregator.make_version().pack())
+    aggregator.publish_model()
+    aggregator.announce(6, 5, max_age=2)
+    assert_learned_from(aggregator.hear_updates()[A], aggregator.models[0], 5)
+    assert_learned_from(aggregator.hear_updates()[A], aggregator.model, 6)
+    assert board.told("fetches") == [3, 5]
+
+
+def test_deltas_that_are_more_than_the_model_are_not_kept(
+    aggregator: Aggregator, boot: Start
+) -> None:
+    """A version that advances again and again without a round must not fill a board's heap."""
+    aggregator.announce(5, 3, max_age=1)
+    board = boot(A, hold=[6, 0])
+    board.wait_for("held in 5")
+    size = 0
+    while size < 2 * SPEC.global_count:  # Bytes of the model.
+        delta = aggregator.make_version().pack()
+        aggregator.publish(TOPICS.delta, delta)
+        size += len(delta)
+    aggregator.publish_model()
+    board.switch("hold", [6, aggregator.model.version])
+    aggregator.announce(6, aggregator.model.version, max_age=1)
+    assert_learned_from(aggregator.hear_updates()[A], aggregator.models[0], 5)
+    assert_learned_from(aggregator.hear_updates()[A], aggregator.model, 6)
+    assert board.told("fetches") == [3, aggregator.model.version]
+
+
+@pytest.mark.parametrize("max_age", [0, 2])
+def test_a_round_that_is_announced_anew_on_another_version_is_learned_anew(
+    aggregator: Aggregator, boot: Start, max_age: int
+) -> None:
+    """The operator rolls back in the middle of round 5: another version, the same round."""
+    aggregator.announce(5, 3, max_age=max_age)
+    board = boot(A, hold=[5, 4])
+    board.wait_for("held in 5")
+    aggregator.publish(TOPICS.delta, aggregator.make_version().pack())
+    aggregator.announce(5, 4, max_age=max_age)
+    assert_learned_from(aggregator.hear_updates()[A], aggregator.model, 5)
+
+
+def test_a_delta_that_is_no_good_spoils_no_update(aggregator: Aggregator, boot: Start) -> None:
+    """It comes in the middle of a training, and what the board began with is gone. So it has
+    nothing to send, nor anything to fetch before there is another round.
+    """
+    aggregator.announce(5, 3)
+    board = boot(A, hold=[6, 4])
+    assert aggregator.hear_state()["state"] == "ready"
+    board.wait_for("held in 5")
+    good = aggregator.make_version()
+    bad = Delta(good.lineage, good.version, good.checksum ^ 1, good.changes)
+    aggregator.publish(TOPICS.delta, bad.pack())
+    board.switch("battery", 50)
+    assert aggregator.hear_state()["battery"] == 50  # Told between rounds only.
+    aggregator.publish_model()
+    aggregator.announce(6, 4)
+    assert_learned_from(aggregator.hear_updates()[A], aggregator.model, 6)
+    assert "model 4: wrong checksum" in board.log()
+    assert board.told("fetches") == [3, 4]
+
+
+# --- Trials
+
+
+def share_for(version: int, board: str) -> int:
+    """The share with which this board is the only one on trial."""
+    share = ticket(f"{board}/trial", version) + 1
+    assert [name for name in (A, B) if is_on_trial(name, version, share)] == [board]
+    return share
+
+
+def lower(version: int) -> str:
+    return min((A, B), key=lambda board: ticket(f"{board}/trial", version))
+
+
+def test_a_version_on_trial_is_promoted_and_the_next_one_is_taken_back(
+    aggregator: Aggregator, boot: Start
+) -> None:
+    """One board tries version 4 out in round 5, and has it already when it becomes everyone's.
+    Version 5 is taken back after a trial: version 6 is made of version 4, so its delta leads
+    nobody there who is at 5, and that board fetches the whole.
+    """
+    boards = {A: boot(A), B: boot(B, 64)}
+    stable = aggregator.model
+    delta = aggregator.make_version()
+    aggregator.publish_model(TOPICS.trial)
+    first = lower(4)
+    aggregator.announce(5, 3, trial=4, share=share_for(4, first))
+    for name, update in aggregator.hear_updates(2).items():
+        assert_learned_from(update, aggregator.model if name == first else stable, 5)
+
+    aggregator.publish(TOPICS.delta, delta.pack())
+    aggregator.publish_model()
+    aggregator.take_back(TOPICS.trial)
+    aggregator.announce(6, 4)
+    for update in aggregator.hear_updates(2).values():
+        assert_learned_from(update, aggregator.model, 6)
+    (other,) = {A, B} - {first}
+    assert boards[first].told("fetches") == [4]
+    assert boards[other].told("fetches") == [3]
+
+    aggregator.make_version()
+    aggregator.publish_model(TOPICS.trial)
+    second = lower(5)
+    aggregator.announce(7, 4, trial=5, share=share_for(5, second))
+    for name, update in aggregator.hear_updates(2).items():
+        assert_learned_from(update, aggregator.models[-1 if name == second else -2], 7)
+
+    aggregator.take_back(TOPICS.trial)
+    del aggregator.models[-1]
+    after = aggregator.make_version()
+    aggregator.model.version = 6
+    aggregator.publish(TOPICS.delta, Delta(after.lineage, 6, after.checksum, after.changes).pack())
+    aggregator.publish_model()
+    aggregator.announce(8, 6)
+    for update in aggregator.hear_updates(2).values():
+        assert_learned_from(update, aggregator.model, 8)
+    assert boards[second].told("fetches")[-2:] == [5, 6]
+
+
+@pytest.mark.parametrize("pauses", [False, True])
+def test_a_trial_ends_while_a_board_fetches_it(
+    aggregator: Aggregator, boot: Start, *, pauses: bool
+) -> None:
+    """Two of three chunks have come. It goes back to everyone's version, and not by a time-out,
+    with the next round, or after a pause.
+    """
+    stable = aggregator.model
+    aggregator.make_version()
+    aggregator.publish_model(TOPICS.trial, parts=2)
+    aggregator.announce(5, 3, trial=4, share=EVERYONE)
+    board = boot(A)
+    board.wait_for("chunk", times=2)
+    aggregator.take_back(TOPICS.trial)
+    if pauses:
+        aggregator.publish(TOPICS.round, b"")
+    aggregator.announce(6, 3)
+    assert_learned_from(aggregator.hear_updates()[A], stable, 6)
+    assert board.told("fetches") == [4, 3]
+    assert board.told("trains in") == [6]
+
+
+def test_a_trial_that_ends_within_its_round_is_learned_from_no_more(
+    aggregator: Aggregator, boot: Start
+) -> None:
+    """The board is in the middle of its round when it is announced again, without the trial."""
+    stable = aggregator.model
+    aggregator.make_version()
+    aggregator.publish_model(TOPICS.trial)
+    aggregator.announce(5, 3, trial=4, share=EVERYONE)
+    board = boot(A, hold=[5, 3])
+    board.wait_for("held in 5")
+    aggregator.take_back(TOPICS.trial)
+    aggregator.announce(5, 3)
+    assert_learned_from(aggregator.hear_updates()[A], stable, 5)
+
+
+@on_both_boards
+def test_a_late_chunk_of_a_trial_does_not_get_into_the_whole_model(
+    aggregator: Aggregator, bits: Bits, tmp_path: Path
+) -> None:
+    """A broker may deliver what it has queued after the board has unsubscribed (MQTT 3.1.1,
+    section 3.10.4), here between two chunks of the version that the board goes back to.
+    """
+    stable = [(TOPICS.full(c.chunk), c.pack()) for c in aggregator.model.chunks()]
+    aggregator.make_version()
+    trial = aggregator.model.chunks()[1]
+    late = (TOPICS.trial(1), trial.pack())
+    messages = [(TOPICS.spec, SPEC.plan.pack()), *stable[:2], late, *stable[2:]]
+    lines = (json.dumps([topic, payload.hex()]) for topic, payload in messages)
+    (tmp_path / "messages").write_text("\n".join(lines) + "\n")
+    (model,) = run_board("chunks.py", bits, SPEC.fleet, tmp_path / "messages")
+    assert model == [3, aggregator.models[0].published.tobytes().hex()]
+
+
+# --- Battery, sleep and other states
+
+
+def test_a_board_that_sat_out_is_ready_again_with_a_plan_that_fits(
+    aggregator: Aggregator, boot: Start
+) -> None:
+    large = [(0, 1, 1, 1, 900, 1, 1, 2, 1), (0, 1, 1, 900, 900, 1, 1, 1, 1)]
+    plan = replace(SPEC.plan, lineage=1, layers=tuple(large))
+    aggregator.publish(TOPICS.spec, plan.pack())
+    boot(A)
+    aggregator.announce(5, 3)
+    states = [aggregator.hear_state()["state"] for _ in range(2)]
+    assert states == ["ready", "refused"]
+    aggregator.publish(TOPICS.spec, SPEC.plan.pack())
+    assert aggregator.hear_state()["state"] == "ready"
+    assert_learned_from(aggregator.hear_updates()[A], aggregator.model, 5)
+
+
+def test_a_board_tells_its_battery_when_it_has_changed(aggregator: Aggregator, boot: Start) -> None:
+    """With each state; and between rounds when it is 5 percent away from what was told last."""
+    board = boot(A, battery=87)
+    assert aggregator.hear_state()["battery"] == 87
+    for level, told in ((83, None), (82, 82), (150, 100), (-3, 0)):
+        board.switch("battery", level)
+        board.wait_for(f"battery {level}")
+        if told is not None:
+            state = aggregator.hear_state()
+            assert (state["state"], state["battery"]) == ("ready", told)
+
+
+def test_a_board_sleeps_between_rounds_and_is_in_the_next_one(
+    aggregator: Aggregator, boot: Start
+) -> None:
+    """It says that it sleeps, and leaves in order, so that the broker does not call it lost. A
+    round is announced meanwhile; it wakes, says so, follows the delta and takes part.
+    """
+    aggregator.announce(5, 3)
+    board = boot(A)
+    assert aggregator.hear_state()["state"] == "ready"
+    assert_learned_from(aggregator.hear_updates()[A], aggregator.model, 5)
+    board.switch("rest", 1)
+    assert aggregator.hear_state()["state"] == "sleeping"
+    aggregator.publish(TOPICS.delta, aggregator.make_version().pack())
+    aggregator.announce(6, 4)
+    (board.folder / "rest").unlink()
+    assert aggregator.hear_state()["state"] == "ready"
+    assert_learned_from(aggregator.hear_updates()[A], aggregator.model, 6)
+    assert board.told("fetches") == [3]

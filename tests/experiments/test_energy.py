@@ -1,0 +1,139 @@
+"""What is modelled follows from bytes, operations and constants, and is told as modelled."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from experiments import cost, energy, report
+from experiments.catalogue import Request
+from experiments.compare import Effort
+from experiments.energy import Played
+from experiments.energy_page import savings, target, variations
+from experiments.power import (
+    CHIPS,
+    ESP32,
+    LINK,
+    STEP,
+    STEP_OPERATIONS,
+    Link,
+    Work,
+    parts,
+    saved,
+    total,
+)
+from experiments.scenario import Scenario
+from experiments.study import Study
+from localfleet.processes import PROJECT
+from simulation.engine.passes import ONLINE
+
+WORK = Work(bytes_up=276, bytes_down=464, operations=145_536, messages=4)
+SINE = Scenario("sine", 4)
+
+
+def test_joules_are_those_of_a_calculation_by_hand() -> None:
+    chip = replace(ESP32, tx=0.2, rx=0.1, cpu=0.05, hertz=1e6, instructions=10, cycles=2, volts=3)
+    link = Link(8e6, 40, 60, 1000, preamble=1e-3, idle=2e-3, connect=0.5)
+    # 3 segments up, 2 down, and an acknowledgement of 100 bytes for each: 5 frames each way.
+    made = parts(chip, link, Work(3000, 1000, 50_000, messages=2))
+    sent = 5 * 1e-3 + (3000 + 5 * 100) * 1e-6
+    heard = 5 * 1e-3 + (1000 + 5 * 100) * 1e-6 + 10 * 2e-3
+    assert made["connecting"].joules == pytest.approx(0.5 * 0.1 * 3)
+    assert made["radio"].seconds == pytest.approx(sent + heard)
+    assert made["radio"].joules == pytest.approx(3 * (0.2 * sent + 0.1 * heard))
+    assert made["computing"].seconds == pytest.approx(1.0)
+    assert made["computing"].joules == pytest.approx(0.15)
+
+
+@given(
+    st.tuples(*[st.floats(0, 1e7)] * 3),
+    st.tuples(*[st.floats(0, 1e7)] * 3),
+)
+def test_who_does_more_takes_more(
+    work: tuple[float, float, float], more: tuple[float, float, float]
+) -> None:
+    up, down, operations = (a + b for a, b in zip(work, more, strict=True))
+    small, large = Work(*work, 2), Work(up, down, operations, 2)
+    for each in CHIPS:
+        assert total(each, LINK, small).joules <= total(each, LINK, large).joules
+        assert total(each, LINK, small).seconds <= total(each, LINK, large).seconds
+
+
+def test_the_longer_it_takes_to_connect_the_less_is_saved() -> None:
+    dense = replace(WORK, bytes_up=4644.0, bytes_down=4644.0, operations=217_280.0)
+    shares = [
+        saved(total(ESP32, link, WORK).joules, total(ESP32, link, dense).joules)
+        for link in (replace(LINK, connect=seconds) for seconds in (0.0, 0.1, 1.0, 10.0))
+    ]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] > 0.2
+    assert 0 < shares[-1] < 0.01
+
+
+def test_instructions_are_those_of_the_documents() -> None:
+    text = (PROJECT / "docs" / "engine.md").read_text(encoding="utf-8")
+    assert f"| {STEP['viper']:,} | {STEP['asm_thumb']:,} |" in text
+    training = SINE.spec.training
+    samples = training.support + training.query
+    assert round(cost.round_operations(SINE.spec, ONLINE) / samples) == STEP_OPERATIONS
+
+
+def test_every_constant_has_a_source_and_is_varied() -> None:
+    for chip in CHIPS:
+        told = {what for what, _, source in chip.sources if source}
+        assert told == {"sending", "receiving", "computing", "instructions", "cycles"}
+    stated, *others = variations().values()
+    assert stated == (list(CHIPS), LINK)
+    assert all(other != stated for other in others)
+
+
+def played(method: str, *values: float) -> Played:
+    """A run with so many points, ten rounds and a thousand bytes apart."""
+    curve = [[10 * n, 600 * n, 400 * n, 5000 * n, value] for n, value in enumerate(values, start=1)]
+    runs = [{"value": values[-1], "curve": curve}]
+    return Played(method, method, settings={}, trials=[], runs=runs, scenario=SINE)
+
+
+def test_equal_value_is_what_both_reached() -> None:
+    ours, other = played("tinymetafed", 3.0, 1.5, 0.5), played("fedavg", 4.0, 2.0, 1.6)
+    assert target(ours, other) == 1.6
+    mine, its = ours.first(1.6), other.first(1.6)
+    assert mine is not None
+    assert its is not None
+    assert (mine.rounds, its.rounds) == (20, 30)
+    assert savings((ours, mine), (other, its), ESP32, LINK)["bytes"] == pytest.approx(1 / 3)
+    assert ours.first(0.1) is None
+
+
+@pytest.mark.slow
+def test_the_page_says_what_is_modelled_and_what_was_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(energy.QUICK, "sine", Effort(4, 1, 2, 20, tested=20, asked=20, points=2))
+    with Study(tmp_path, 1, Console(quiet=True)) as study:
+        done = energy.make(Request({}, seeds=2, quick=True), study)
+    page = report.write(done, tmp_path, {"seeds": "2"}).read_text()
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert list(results) == [f"sine/{method}" for method in energy.METHODS]
+    ours, rival = results["sine/tinymetafed"], results["sine/tinyreptile"]
+    assert ours["rounds"] == rival["rounds"] == 4
+    for how, mine in ours["modelled"].items():
+        assert 0 < mine["joules"] < rival["modelled"][how]["joules"]
+        chip, connects = how.split(", ")
+        sent = [each["bytes_up"] + each["bytes_down"] for each in (ours, rival)]
+        shares = (
+            saved(*sent),
+            saved(mine["seconds"], rival["modelled"][how]["seconds"]),
+            saved(mine["joules"], rival["modelled"][how]["joules"]),
+        )
+        line = " | ".join(["sine: tinyreptile", chip, connects, *(f"{s:.0%}" for s in shares)])
+        assert f"| {line} |" in page
+    assert "No board was measured" in page
+    assert "not checked" in page
+    for name in ("sine-each-round", "sine-stays-connected", "sine-connecting"):
+        assert (tmp_path / f"{name}.png").exists()
+        assert f"]({name}.png)" in page
