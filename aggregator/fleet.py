@@ -8,13 +8,13 @@ import numpy as np
 from aggregator.history import Reports, RoundFacts, Traffic
 from aggregator.ingest import Ingest
 from aggregator.journal.journal import Journal
-from protocol.commands import Import, Plan, RollBack
+from protocol.commands import Apply, Import, RollBack
 from protocol.errors import CommandError
 from protocol.fixed import LOSS_BITS
 from protocol.messages import Update
 from protocol.spec.spec import Spec
 from rounds.core import Announce, Close, RoundCore, State
-from rounds.learning import Closed, Learning, Sums, Trial, query_loss
+from rounds.learning import CanaryGroup, Learning, RoundResult, Sums, query_loss
 from rounds.model import PUBLISHED_TYPE
 from rounds.optimizers import cosine_step
 from rounds.privacy import Ledger
@@ -26,7 +26,7 @@ class Fleet:
 
     Args:
         journal: where the spec was started or adopted.
-        spec: in the life that the journal gave it.
+        spec: in the incarnation that the journal gave it.
         now: seconds on the round core's clock.
 
     Raises:
@@ -39,17 +39,17 @@ class Fleet:
         self.learning: Learning = journal.learning(spec)
         round_, state = journal.position()
         late = journal.late(round_, spec.rounds.oldest, state)
-        self._trials: dict[int, Trial] = late.trials
+        self._canaries: dict[int, CanaryGroup] = late.canaries
         self.core = RoundCore(spec.rounds, round_, late.resumed, journal.known(), now)
-        self.ingest = Ingest(spec, self.core, journal, self._trials)
+        self.ingest = Ingest(spec, self.core, journal, self._canaries)
         self._ledger = Ledger(facts.noise for facts in journal.history())
         self.restored: list[Update] = self.ingest.restore(round_)
         """Updates of the open round that were journaled before."""
 
     @property
-    def trial(self) -> Trial:
+    def canary(self) -> CanaryGroup:
         """Who tries out which version in the open round."""
-        return self._trials.get(self.core.round, self.learning.on_trial())
+        return self._canaries.get(self.core.round, self.learning.canary_group())
 
     @property
     def is_classifier(self) -> bool:
@@ -58,33 +58,39 @@ class Fleet:
 
     def announce(self, announced: Announce) -> None:
         """Journal a round's announcement."""
-        trial = self.learning.on_trial()
-        self._journal.announce(announced, trial)
-        self._trials[announced.round] = trial
+        canary = self.learning.canary_group()
+        self._journal.announce(announced, canary)
+        self._canaries[announced.round] = canary
 
     def close(
-        self, closed: Close, refused: Mapping[str, int], traffic: Traffic, *, degraded: bool
+        self, closed: Close, rejected: Mapping[str, int], traffic: Traffic, *, degraded: bool
     ) -> RoundFacts:
         """Make the next version of what a round has gathered, and journal it.
 
         Args:
             closed: the core's decision.
-            refused: messages refused meanwhile, by reason.
+            rejected: messages refused meanwhile, by reason.
             traffic: knows the boards' counters.
             degraded: whether the broker dropped messages meanwhile.
         """
         sums = self.ingest.take_sums()
         came = self.learning.close(sums, self.ingest.updates(closed.round), closed.round)
-        facts = self._facts(closed, sums, came, refused, degraded=degraded)
+        facts = self._facts(closed, sums, came, rejected, degraded=degraded)
         boards = {board for _, board in closed.counted}
         self._journal.close_round(self.learning, facts, closed.counted, Reports(traffic, boards))
         oldest = self.core.round - self.spec.rounds.oldest
-        for number in [number for number in self._trials if number < oldest]:
-            del self._trials[number]
+        for number in [number for number in self._canaries if number < oldest]:
+            del self._canaries[number]
         return facts
 
     def _facts(
-        self, closed: Close, sums: Sums, came: Closed, refused: Mapping[str, int], *, degraded: bool
+        self,
+        closed: Close,
+        sums: Sums,
+        came: RoundResult,
+        rejected: Mapping[str, int],
+        *,
+        degraded: bool,
     ) -> RoundFacts:
         privacy = self.spec.rounds.privacy
         noise = privacy.noise_multiplier if privacy else None
@@ -94,7 +100,7 @@ class Fleet:
         for part in sums.values():
             total.merge(part)
         support_loss, loss = total.losses(outputs)
-        tried = query_loss(sums, on_trial=True)
+        tried = query_loss(sums, is_canary=True)
         return RoundFacts(
             round=closed.round,
             loss=loss,
@@ -102,13 +108,13 @@ class Fleet:
             accuracy=total.query_correct / total.query if self.is_classifier else None,
             accepted=total.weight,
             late=sum(sums[basis].weight for basis in sums if basis.age),
-            asked=closed.asked,
+            invited=closed.invited,
             seconds=closed.seconds,
-            trial=came.verdict.value if came.verdict else None,
-            loss_on_trial=None if tried is None else tried / (2**LOSS_BITS * outputs),
+            canary=came.verdict.value if came.verdict else None,
+            canary_loss=None if tried is None else tried / (2**LOSS_BITS * outputs),
             step=cosine_step(self.spec.rounds, closed.round),
             empty_deadlines=closed.empty_deadlines,
-            refused=dict(refused),
+            rejected=dict(rejected),
             degraded=degraded,
             note=came.combined.note,
             noise=noise,
@@ -120,16 +126,18 @@ class Fleet:
         """Whether a plan or a version can be put in force: no board is at work."""
         return self.core.state is not State.COLLECTING
 
-    def adopt(self, plan: Plan, now: float) -> Self:
+    def adopt(self, command: Apply, now: float) -> Self:
         """The fleet by the plan's spec.
 
         Raises:
             CommandError: the spec is another fleet's.
             SpecError: it cannot be used.
         """
-        spec = plan.read()
+        spec = command.read()
         if spec.fleet != self.spec.fleet:
-            raise CommandError(f"plan: it is of fleet {spec.fleet!r}, this is {self.spec.fleet!r}")
+            raise CommandError(
+                f"apply: the spec is of fleet {spec.fleet!r}, this is {self.spec.fleet!r}"
+            )
         other = type(self)(self._journal, self._journal.adopt(spec), now)
         for board in self.core.awake:
             other.core.board_awake(board, self.core.known.battery.get(board))

@@ -24,18 +24,18 @@ class RoundFacts:
     """Updates in the version."""
     late: int
     """Those among them that were for an earlier round."""
-    asked: int
+    invited: int
     """Boards known to have been asked."""
     seconds: float
     """Time that the broker was within reach, from the first announcement to the close."""
-    trial: str | None
-    """What the round said of the version on trial: promoted, taken back or undecided."""
-    loss_on_trial: float | None
+    canary: str | None
+    """What the round said of the canary version: promoted, rolled back or undecided."""
+    canary_loss: float | None
     """Like ``loss``, of the boards that tried it out alone."""
     step: float
     """How many times the mean of the changes the model went."""
     empty_deadlines: int
-    refused: dict[str, int]
+    rejected: dict[str, int]
     """Messages refused while it was open or waited for, by reason."""
     degraded: bool
     """Whether the broker said meanwhile that it had dropped messages: some may be missing."""

@@ -15,45 +15,45 @@ from hashlib import blake2b
 from typing import Final
 
 from aggregator.journal.journal import Entry, Journal
-from protocol.errors import MessageError, SparseError
+from protocol.errors import FormatError, MessageError, SparseError
 from protocol.messages import MAX_MESSAGE_BYTES, Update
+from protocol.mqtt import Message
 from protocol.sparse import Sparse, decode, decode_all
 from protocol.spec.spec import Spec
 from protocol.topics import Topics
-from rounds.core import Counted, Refusal, RoundCore
-from rounds.learning import NO_TRIAL, Basis, Trial
+from rounds.core import RejectReason, RoundCore, UpdateKey
+from rounds.learning import NO_CANARY, Basis, CanaryGroup
 from rounds.sums import PartialSum
-from runtime.transport import Arrived
 
 DIGEST_BYTES: Final = 16
 
 
 @dataclass(frozen=True)
-class Refused:
+class Rejection:
     """An update that is not counted."""
 
     board: str | None
     """Whose topic it came on, if that is a board's."""
-    reason: Refusal
+    reason: RejectReason
     detail: str
     """What was wrong, for a person."""
 
 
 @dataclass
-class Taken:
+class IngestResult:
     """What came of a group of messages."""
 
     accepted: list[Update] = field(default_factory=list)
     """Journaled now."""
     receipts: dict[int, set[str]] = field(default_factory=dict)
     """Per round, the boards to be told that their updates are journaled, now or before."""
-    refused: list[Refused] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
 
 
-class _RefusedError(Exception):
+class _RejectError(Exception):
     """Leaves the checks at the first that fails."""
 
-    def __init__(self, reason: Refusal, detail: str, journaled: int | None = None) -> None:
+    def __init__(self, reason: RejectReason, detail: str, journaled: int | None = None) -> None:
         super().__init__(detail)
         self.reason = reason
         self.journaled = journaled
@@ -67,14 +67,14 @@ class Ingest:
         spec: the fleet's.
         core: judges rounds, and is told what is journaled.
         journal: open.
-        trials: by round, who tries out which version; the caller keeps it up to date.
+        canaries: by round, who tries out which version; the caller keeps it up to date.
     """
 
     def __init__(
-        self, spec: Spec, core: RoundCore, journal: Journal, trials: Mapping[int, Trial]
+        self, spec: Spec, core: RoundCore, journal: Journal, canaries: Mapping[int, CanaryGroup]
     ) -> None:
         self._core = core
-        self._trials = trials
+        self._canaries = canaries
         self._journal = journal
         self._topics = Topics(spec.fleet)
         self._lineage = spec.lineage
@@ -116,31 +116,31 @@ class Ingest:
             sparse = decode(update.changes, self._tensors)
             yield self._basis(update, round_), update.board, sparse
 
-    def take(self, messages: Iterable[Arrived]) -> Taken:
+    def take(self, messages: Iterable[Message]) -> IngestResult:
         """Check a group of messages and journal its updates in one commit.
 
         Raises:
             StateError: the journal cannot be written; nothing of the group counts.
         """
-        taken = Taken()
-        claims: list[tuple[Arrived, Update, bytes]] = []
+        taken = IngestResult()
+        claims: list[tuple[Message, Update, bytes]] = []
         for message in messages:
             try:
                 claims.append((message, *self._claim(message)))
-            except _RefusedError as error:
-                self._refuse(message, error, taken)
+            except _RejectError as error:
+                self._reject(message, error, taken)
         blocks = decode_all([update.changes for _, update, _ in claims], self._tensors)
         entries: list[Entry] = []
         changes: list[Sparse] = []
-        digests: dict[Counted, bytes] = {}
+        digests: dict[UpdateKey, bytes] = {}
         for (message, update, digest), block in zip(claims, blocks, strict=True):
-            counted = Counted(update.round, update.board)
+            counted = UpdateKey(update.round, update.board)
             try:
                 if counted in digests:  # Another one, earlier in this group.
                     self._check_round(update, digest, digests[counted])
                 changes.append(self._changes(block))
-            except _RefusedError as error:
-                self._refuse(message, error, taken)
+            except _RejectError as error:
+                self._reject(message, error, taken)
             else:
                 digests[counted] = digest
                 now = self._core.round
@@ -162,18 +162,18 @@ class Ingest:
 
     def _basis(self, update: Update, round_: int) -> Basis:
         """What an update that counts in a round was made from."""
-        trial = self._trials.get(update.round, NO_TRIAL)
-        return Basis(round_ - update.round, trial.has(update.board))
+        canary = self._canaries.get(update.round, NO_CANARY)
+        return Basis(round_ - update.round, canary.has(update.board))
 
-    def _refuse(self, message: Arrived, error: _RefusedError, taken: Taken) -> None:
+    def _reject(self, message: Message, error: _RejectError, taken: IngestResult) -> None:
         """Note a refusal. The error is not kept: its frames would keep large garbage alive."""
         whose = self._topics.board_of_update(message.topic)
         board = whose[1] if whose else None
-        taken.refused.append(Refused(board, error.reason, str(error)))
+        taken.rejected.append(Rejection(board, error.reason, str(error)))
         if error.journaled is not None and board is not None:
             taken.receipts.setdefault(error.journaled, set()).add(board)
 
-    def _claim(self, message: Arrived) -> tuple[Update, bytes]:
+    def _claim(self, message: Message) -> tuple[Update, bytes]:
         """An update and its digest, after all checks that need no other update and no changes."""
         update = self._identified(message)
         digest = blake2b(message.payload, digest_size=DIGEST_BYTES).digest()
@@ -181,19 +181,21 @@ class Ingest:
         self._check_samples(update)
         return update, digest
 
-    def _identified(self, message: Arrived) -> Update:
+    def _identified(self, message: Message) -> Update:
         """Size, decode, topic identity."""
         if len(message.payload) > MAX_MESSAGE_BYTES:
-            raise _RefusedError(
-                Refusal.OVERSIZE, f"{len(message.payload)} bytes; at most {MAX_MESSAGE_BYTES}"
+            raise _RejectError(
+                RejectReason.OVERSIZE, f"{len(message.payload)} bytes; at most {MAX_MESSAGE_BYTES}"
             )
         try:
             update = Update.unpack(message.payload)
+        except FormatError as error:
+            raise _RejectError(RejectReason.FORMAT, str(error)) from error
         except MessageError as error:
-            raise _RefusedError(Refusal.GARBLED, str(error)) from error
+            raise _RejectError(RejectReason.GARBLED, str(error)) from error
         if message.topic != self._topics.up(update.board):
-            raise _RefusedError(
-                Refusal.IDENTITY,
+            raise _RejectError(
+                RejectReason.IDENTITY,
                 f"it says that it is from {update.board}, whose topic this is not",
             )
         return update
@@ -201,19 +203,22 @@ class Ingest:
     def _check_round(self, update: Update, digest: bytes, first: bytes | None = None) -> None:
         """Lineage, round, duplicate; ``first`` as in :meth:`RoundCore.verdict`."""
         if update.lineage != self._lineage:
-            raise _RefusedError(
-                Refusal.LINEAGE,
+            raise _RejectError(
+                RejectReason.LINEAGE,
                 f"for lineage {update.lineage:08x}; this fleet's is {self._lineage:08x}",
             )
-        refusal = self._core.verdict(update.round, update.board, digest, first)
-        if refusal is Refusal.STALE and self._journal.digest(update.round, update.board) == digest:
-            refusal = Refusal.DUPLICATE  # Its receipt came too late, or not at all.
-        if refusal is None:
+        reason = self._core.verdict(update.round, update.board, digest, first)
+        if (
+            reason is RejectReason.STALE
+            and self._journal.digest(update.round, update.board) == digest
+        ):
+            reason = RejectReason.DUPLICATE  # Its receipt came too late, or not at all.
+        if reason is None:
             return
         # After a conflict too the board can rest: an update of it counts in this round.
-        known = refusal in {Refusal.DUPLICATE, Refusal.CONFLICT}
-        raise _RefusedError(
-            refusal,
+        known = reason in {RejectReason.DUPLICATE, RejectReason.CONFLICT}
+        raise _RejectError(
+            reason,
             f"for round {update.round}; now it is round {self._core.round}",
             journaled=update.round if known else None,
         )
@@ -221,22 +226,23 @@ class Ingest:
     def _check_samples(self, update: Update) -> None:
         plan = self._plan
         if not (0 < update.support <= plan.support and 0 < update.query <= plan.query):
-            raise _RefusedError(
-                Refusal.GARBLED,
+            raise _RejectError(
+                RejectReason.GARBLED,
                 f"made of {update.support} support and {update.query} query samples; "
                 f"the plan has {plan.support} and {plan.query}",
             )
         if update.query_correct > update.query:
-            raise _RefusedError(
-                Refusal.GARBLED,
+            raise _RejectError(
+                RejectReason.GARBLED,
                 f"told the class of {update.query_correct} of {update.query} query samples",
             )
 
     def _changes(self, block: Sparse | SparseError) -> Sparse:
         if isinstance(block, SparseError):
-            raise _RefusedError(Refusal.SPARSE, str(block))
+            raise _RejectError(RejectReason.SPARSE, str(block))
         if len(block.indices) > self._plan.top:
-            raise _RefusedError(
-                Refusal.SPARSE, f"{len(block.indices)} entries; the plan allows {self._plan.top}"
+            raise _RejectError(
+                RejectReason.SPARSE,
+                f"{len(block.indices)} entries; the plan allows {self._plan.top}",
             )
         return block

@@ -23,12 +23,12 @@ from prometheus_client import (
 
 from aggregator import __version__
 from aggregator.history import RoundFacts
-from aggregator.ingest import Taken
-from aggregator.presence import Away
-from protocol.presence import Standing
+from aggregator.ingest import IngestResult
+from aggregator.presence import AvailabilityCounter
+from protocol.presence import Availability
 from protocol.spec.spec import Spec
 from rounds.cohort import Cohort
-from rounds.core import Refusal, RoundCore, State
+from rounds.core import RejectReason, RoundCore, State
 from runtime.transport import Transport
 
 ROUND_BUCKETS: Final = (0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 600, 1800, 3600, 6 * 3600, 24 * 3600)
@@ -68,7 +68,7 @@ class Metrics:
         fleet = Info("tmf_fleet", "The fleet and its model's lineage.", registry=registry)
         fleet.info({"fleet": spec.fleet, "lineage": f"{spec.lineage:08x}"})
 
-        results = [ACCEPTED, *(refusal.value for refusal in Refusal)]
+        results = [ACCEPTED, *(reason.value for reason in RejectReason)]
         updates = counter(
             "tmf_updates_total", "Updates that came in: accepted, or why not.", "result"
         )
@@ -93,8 +93,10 @@ class Metrics:
         self._round = gauge("tmf_round", "Rounds that are over.")
         self._version = gauge("tmf_model_version", "The published model's version.")
         boards = gauge("tmf_boards", "Boards by what they last said of themselves.", "state")
-        self._boards = {standing: boards.labels(standing.value) for standing in Standing}
-        self._asked = gauge("tmf_round_asked_boards", "Boards asked in the open round.")
+        self._boards = {
+            availability: boards.labels(availability.value) for availability in Availability
+        }
+        self._invited = gauge("tmf_round_invited_boards", "Boards invited to the open round.")
         self._answered = gauge(
             "tmf_round_answered_boards", "Boards whose updates are in the open round."
         )
@@ -127,7 +129,9 @@ class Metrics:
             "tmf_broker_dropped_messages_total", "Messages that the broker says it has dropped."
         )
 
-    def turned(self, core: RoundCore, version: int, away: Away, transport: Transport) -> None:
+    def turned(
+        self, core: RoundCore, version: int, away: AvailabilityCounter, transport: Transport
+    ) -> None:
         """The service's loop has turned, and this is how things stand."""
         self.turned_at = time.monotonic()
         self.connected = transport.connected
@@ -139,13 +143,13 @@ class Metrics:
         self._round.set(core.round)
         self._version.set(version)
         cohort = core.cohort or Cohort(0)
-        self._asked.set(len(cohort.asked))
+        self._invited.set(len(cohort.invited))
         self._answered.set(len(cohort.answered))
-        for standing, boards in self._boards.items():
-            awake = standing is Standing.AWAKE
-            boards.set(len(core.awake) if awake else away.count[standing])
+        for availability, boards in self._boards.items():
+            awake = availability is Availability.AWAKE
+            boards.set(len(core.awake) if awake else away.count[availability])
 
-    def taken(self, taken: Taken, up: int, down: int, seconds: float) -> None:
+    def taken(self, taken: IngestResult, up: int, down: int, seconds: float) -> None:
         """A group of updates is dealt with.
 
         Args:
@@ -155,7 +159,7 @@ class Metrics:
             seconds: from reading its first message until its receipts were sent.
         """
         self._updates[ACCEPTED].inc(len(taken.accepted))
-        for reason, number in Tally(refused.reason for refused in taken.refused).items():
+        for reason, number in Tally(rejected.reason for rejected in taken.rejected).items():
             self._updates[reason.value].inc(number)
         self._up.inc(up)
         self._down.inc(down)

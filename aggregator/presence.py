@@ -3,21 +3,21 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from protocol.presence import Standing
+from protocol.presence import Availability
 
 
-class Away:
+class AvailabilityCounter:
     """Counts boards by what they last said of themselves."""
 
     def __init__(self) -> None:
-        self.count = Counter[Standing]()
+        self.count = Counter[Availability]()
         """Boards by standing, but for those that are awake."""
-        self._boards: dict[str, Standing] = {}
+        self._boards: dict[str, Availability] = {}
 
-    def heard(self, board: str, now: Standing | None) -> None:
+    def seen(self, board: str, now: Availability | None) -> None:
         """A board says how it is; None: it takes back what it said, and counts nowhere."""
         self.answered((board,))
-        if now is not None and now is not Standing.AWAKE:
+        if now is not None and now is not Availability.AWAKE:
             self._boards[board] = now
             self.count[now] += 1
 

@@ -1,18 +1,19 @@
 """What the aggregator says, and in which order a board must hear it."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Final
 
-from aggregator.ingest import Refused
+from aggregator.ingest import Rejection
 from protocol.commands import Answer
 from protocol.messages import CHUNK_BYTES, Chunk, Receipt, Round
+from protocol.progress import Progress
 from protocol.spec.rounds import Rounds
 from protocol.spec.spec import Spec
 from protocol.topics import NAME, Topics, shard_of
 from rounds.cohort import Cohort
-from rounds.core import Refusal
-from rounds.learning import Trial
+from rounds.core import RejectReason
+from rounds.learning import CanaryGroup
 from rounds.model import GlobalModel
 from runtime.transport import Transport
 
@@ -41,7 +42,7 @@ class Publisher:
     def plan(self, spec: Spec) -> None:
         """What boards do from now on."""
         self._lineage = spec.lineage
-        self._retain(self._topics.spec, spec.plan.pack())
+        self._retain(self._topics.plan, spec.plan.pack())
 
     def everything(self) -> None:
         """Publish again all that is to be retained, to a broker that may not have it."""
@@ -52,14 +53,14 @@ class Publisher:
         """The model's new version.
 
         Before the round that works on it, or boards would ask for what is not there yet. An empty
-        delta takes back the one of another life of this fleet.
+        delta takes back the one of another incarnation of this fleet.
         """
         self._retain(self._topics.delta, delta)
         self._chunks(self._topics.full, model.chunks())
 
-    def trial(self, model: GlobalModel | None) -> None:
-        """The version on trial, or None. Before the round that tries it out."""
-        self._chunks(self._topics.trial, model.chunks() if model else [])
+    def canary(self, model: GlobalModel | None) -> None:
+        """The canary version, or None. Before the round that tries it out."""
+        self._chunks(self._topics.canary, model.chunks() if model else [])
 
     def _chunks(self, topic: Callable[[int], str], chunks: list[Chunk]) -> None:
         """Publish a model, and take back what a larger one left."""
@@ -70,11 +71,13 @@ class Publisher:
             self._retain(topic(left), b"")
             left += 1
 
-    def round(self, round_: int, version: int, cohort: Cohort, rules: Rounds, trial: Trial) -> None:
+    def round(
+        self, round_: int, version: int, cohort: Cohort, rules: Rounds, canary: CanaryGroup
+    ) -> None:
         """The open round, whose deadline begins now."""
         announced = Round(
-            *(self._lineage, round_, version, cohort.limit, int(rules.deadline * 1000)),
-            *(cohort.chosen, rules.oldest, trial.version, trial.share),
+            *(self._lineage, round_, version, cohort.ticket_limit, int(rules.deadline * 1000)),
+            *(cohort.chosen, rules.oldest, canary.version, canary.share),
         )
         self._retain(self._topics.round, announced.pack())
 
@@ -94,19 +97,19 @@ class Publisher:
                 receipt = Receipt(self._lineage, round_, part).pack()
                 self._transport.publish(topic, receipt, retain=False, qos=0)
 
-    def refused(self, refused: Refused, now: float) -> None:
+    def rejected(self, rejected: Rejection, now: float) -> None:
         """Tell a board's operator why an update is not counted; seldom, whatever the board does."""
-        board = refused.board
+        board = rejected.board
         if board is None or NAME.fullmatch(board) is None:
             return
-        if refused.reason is Refusal.DUPLICATE:
+        if rejected.reason is RejectReason.DUPLICATE:
             return  # Its receipt says all.
         if now - self._events.get(board, -EVENT_SECONDS) < EVENT_SECONDS:
             return
         if len(self._events) >= EVENT_BOARDS:
             self._events.clear()
         self._events[board] = now
-        event = {"refused": refused.reason.value, "detail": refused.detail}
+        event = {"rejected": rejected.reason.value, "detail": rejected.detail}
         payload = json.dumps(event).encode()
         self._transport.publish(self._topics.event(board), payload, retain=False, qos=0)
 
@@ -116,9 +119,9 @@ class Publisher:
         payload = answer.model_dump_json().encode()
         self._transport.publish(self._topics.answer, payload, retain=False, qos=1)
 
-    def progress(self, progress: Mapping[str, object]) -> None:
+    def progress(self, progress: Progress) -> None:
         """How the fleet is doing, for people."""
-        self._retain(self._topics.progress, json.dumps(progress).encode())
+        self._retain(self._topics.progress, progress.model_dump_json().encode())
 
     def _retain(self, topic: str, payload: bytes) -> None:
         self._retained.pop(topic, None)

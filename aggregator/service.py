@@ -11,29 +11,32 @@ from typing import Final
 
 from aggregator import drops
 from aggregator.fleet import Fleet
+from aggregator.ingest import Rejection
 from aggregator.journal.journal import Journal
 from aggregator.metrics import Metrics
-from aggregator.presence import Away
+from aggregator.presence import AvailabilityCounter
 from aggregator.publisher import Publisher
 from aggregator.tally import Tally
 from protocol.commands import (
+    Apply,
     AtOnce,
     Command,
     Import,
     Pause,
-    Plan,
     Resume,
     RollBack,
     Stop,
     parse,
 )
 from protocol.errors import CommandError, ProtocolError
-from protocol.presence import Standing, read_presence
+from protocol.messages import FORMAT, of_another_format
+from protocol.mqtt import Message
+from protocol.presence import Availability, read_presence
 from protocol.spec.spec import Spec
 from protocol.topics import NAME, Topics
-from rounds.core import Announce, Close, Decision, Refusal, RoundCore, State, Withdraw
+from rounds.core import Announce, Close, Decision, RejectReason, RoundCore, State, Withdraw
 from runtime.errors import StateStuckError
-from runtime.transport import Arrived, Transport
+from runtime.transport import Transport
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +69,7 @@ class Service:
         self._journal = journal
         self._transport = transport
         self._metrics = metrics
-        self._away = Away()
+        self._availability = AvailabilityCounter()
         self._topics = Topics(spec.fleet)
         self._now = 0.0  # Seconds during which broker and journal were within reach.
         self._looked_at = 0.0  # When this was last true, on the machine's clock.
@@ -138,16 +141,16 @@ class Service:
             self._take(arrived)
             self._decide()
             self._show()
-            self._metrics.turned(self._core, self._version, self._away, self._transport)
+            self._metrics.turned(self._core, self._version, self._availability, self._transport)
             if exit_when_done and self.is_done and self._transport.connected:
                 break
 
-    def _take(self, arrived: list[Arrived]) -> None:
+    def _take(self, arrived: list[Message]) -> None:
         if not arrived:
             return
-        updates: list[Arrived] = []
-        commands: list[Arrived] = []
-        others: list[Arrived] = []
+        updates: list[Message] = []
+        commands: list[Message] = []
+        others: list[Message] = []
         for message in arrived:
             if message.topic == self._topics.command:
                 commands.append(message)
@@ -168,7 +171,7 @@ class Service:
         self._transport.acknowledge(commands + others)
         self._has_news = True
 
-    def _take_updates(self, updates: list[Arrived]) -> None:
+    def _take_updates(self, updates: list[Message]) -> None:
         taken = self._fleet.ingest.take(updates)
         self._transport.acknowledge(updates)
         traffic = self._tally.traffic
@@ -177,22 +180,26 @@ class Service:
             traffic.report(update)
         for round_, boards in taken.receipts.items():
             self._publisher.receipts(round_, boards)
-        for refused in taken.refused:
-            self._tally.refused_now[refused.reason.value] += 1
-            self._publisher.refused(refused, self._now)
-            if refused.reason is Refusal.STALE and refused.board is not None:
-                self._core.board_slow(refused.board)
-        self._away.answered(update.board for update in taken.accepted)
+        for rejected in taken.rejected:
+            self._tally.rejected_now[rejected.reason.value] += 1
+            self._publisher.rejected(rejected, self._now)
+            if rejected.reason is RejectReason.STALE and rejected.board is not None:
+                self._core.board_slow(rejected.board)
+        self._availability.answered(update.board for update in taken.accepted)
         lag = time.monotonic() - self._transport.read_at
         self._metrics.taken(taken, traffic.up - up, traffic.down - down, lag)
 
-    def _see(self, message: Arrived) -> None:
+    def _see(self, message: Message) -> None:
         board = self._topics.board_of_state(message.topic)
         if board is None or NAME.fullmatch(board) is None:
             return
         presence = read_presence(message.payload)
-        self._away.heard(board, presence.standing)
-        if presence.standing is Standing.AWAKE:
+        if presence.format != FORMAT:
+            detail = of_another_format(presence.format)
+            rejection = Rejection(board, RejectReason.FORMAT, detail)
+            self._publisher.rejected(rejection, self._now)
+        self._availability.seen(board, presence.availability)
+        if presence.availability is Availability.AWAKE:
             self._core.board_awake(board, presence.battery)
         else:
             self._core.board_lost(board)
@@ -270,7 +277,7 @@ class Service:
         for number, text in self._journal.commands():
             command = parse(text)
             try:
-                if isinstance(command, Plan):
+                if isinstance(command, Apply):
                     self._fleet = self._fleet.adopt(command, self._now)
                     done = f"lineage {self._fleet.spec.lineage:08x} goes by the new plan"
                 elif isinstance(command, RollBack | Import):
@@ -316,11 +323,11 @@ class Service:
             log.warning(
                 "round %d: nobody answered in time; announced again, now to %d boards",
                 announced.round + 1,
-                len(announced.asked),
+                len(announced.invited),
                 extra={
                     "event": "announced_again",
                     "round": announced.round,
-                    "asked": len(announced.asked),
+                    "invited": len(announced.invited),
                     "empty_deadlines": announced.empty_deadlines,
                 },
             )
@@ -329,17 +336,19 @@ class Service:
         fleet, cohort = self._fleet, self._core.cohort
         if cohort is not None:
             version = fleet.learning.stable.model.version
-            self._publisher.round(self._core.round, version, cohort, fleet.spec.rounds, fleet.trial)
+            self._publisher.round(
+                self._core.round, version, cohort, fleet.spec.rounds, fleet.canary
+            )
 
     def _publish_model(self) -> None:
         learning = self._fleet.learning
         self._publisher.model(learning.stable.model, learning.stable.delta)
-        self._publisher.trial(learning.trial.model if learning.trial else None)
+        self._publisher.canary(learning.canary.model if learning.canary else None)
 
     def _close(self, closed: Close) -> None:
         tally = self._tally
         facts = self._fleet.close(
-            closed, tally.refused_now, tally.traffic, degraded=tally.dropped_now > 0
+            closed, tally.rejected_now, tally.traffic, degraded=tally.dropped_now > 0
         )
         self._tally.closed(facts)
         self._metrics.round_closed(facts)
@@ -350,11 +359,11 @@ class Service:
             closed.round + 1,
             self._fleet.spec.rounds.count,
             facts.accepted,
-            facts.asked,
+            facts.invited,
             facts.seconds,
             facts.loss,
-            f"; the version on trial is {facts.trial}" if facts.trial else "",
-            "".join(f", {number} {reason}" for reason, number in facts.refused.items()),
+            f"; the canary version is {facts.canary}" if facts.canary else "",
+            "".join(f", {number} {reason}" for reason, number in facts.rejected.items()),
             extra={"event": "closed", **asdict(facts)},
         )
         if facts.note:
@@ -374,16 +383,16 @@ class Service:
 
     def _log_state(self) -> None:
         core = self._core
-        asked = len(core.cohort.asked) if core.cohort else 0
+        invited = len(core.cohort.invited) if core.cohort else 0
         match core.state:
             case State.GATHERING:
                 cohort = self._fleet.spec.rounds.cohort
                 text = f"waiting for boards: {len(core.awake)} awake of {cohort}"
             case State.COLLECTING:
-                text = f"{len(core.awake)} boards awake, {asked} asked"
+                text = f"{len(core.awake)} boards awake, {invited} invited"
             case State.PAUSED:
                 text = f"paused before round {core.round + 1} is over"
             case State.DONE:
                 text = f"{core.round} rounds are over; version {self._version} stays published"
         facts = {"event": core.state.value, "round": core.round, "awake": len(core.awake)}
-        log.info(text, extra={**facts, "asked": asked})
+        log.info(text, extra={**facts, "invited": invited})

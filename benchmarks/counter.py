@@ -28,12 +28,12 @@ def main(spec_file: str, port: str, boards: str, rounds: str) -> None:
             lineage=spec.lineage,
             round=round_,
             version=round_,
-            asked=EVERYONE,
+            ticket_limit=EVERYONE,
             deadline=60_000,
             chosen=b"",
             max_age=0,
-            trial=0,
-            share=0,
+            canary_version=0,
+            canary_share=0,
         )
         client.publish(topics.round, announced.pack(), 1, retain=True)
 
@@ -49,7 +49,7 @@ def main(spec_file: str, port: str, boards: str, rounds: str) -> None:
     client.on_message = count
     client.connect("127.0.0.1", int(port))
     client.subscribe(topics.all_updates, 1)
-    client.publish(topics.spec, spec.plan.pack(), 1, retain=True)
+    client.publish(topics.plan, spec.plan.pack(), 1, retain=True)
     announce(0)
     client.loop_forever()
 

@@ -75,7 +75,7 @@ def run(job: Job) -> Outcome:
     """Learn, and be asked."""
     spec, learned, tested = prepared(job.network, job.data)
     make, rounds = ENGINES[job.engine], spec.rounds.count
-    engine, asked = make(spec, spec.rounds.cohort), make(spec, CURVE)
+    engine, invited = make(spec, spec.rounds.cohort), make(spec, CURVE)
     is_classes = spec.is_classifier
     outcome = Outcome(job.network, job.engine, job.seed, rounds, is_classes)
     at_the_end = {rounds - part * rounds // (10 * VERSIONS) for part in range(VERSIONS)}
@@ -84,10 +84,10 @@ def run(job: Job) -> Outcome:
     for model in play(spec, learned, engine, job.seed):
         published = model.published
         if model.version % (rounds // POINTS) == 0:
-            loss = measure(spec, published, tested, asked, seed=0).loss.mean()
+            loss = measure(spec, published, tested, invited, seed=0).loss.mean()
             outcome.curve.append((model.version, float(loss)))
         if model.version in at_the_end:
-            scores.append(score(spec, published, tested, asked))
+            scores.append(score(spec, published, tested, invited))
     outcome.end = Score.mean(scores)
     if isinstance(engine, Engine):
         outcome.last = scores[-1]

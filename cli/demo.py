@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from localfleet import demo as fleet
-from runtime.watcher import Progress as FleetProgress
+from protocol.progress import Progress as FleetProgress
 
 
 def demo(
@@ -32,7 +32,7 @@ def demo(
             task = bar.add_task("", total=rounds, facts="starting")
 
             def show(progress: FleetProgress) -> None:
-                bar.update(task, completed=progress["version"], facts=_facts(progress))
+                bar.update(task, completed=progress.version, facts=_facts(progress))
 
             summary, history = fleet.run(boards, rounds, show)
     except KeyboardInterrupt:
@@ -51,11 +51,11 @@ def demo(
 
 
 def _facts(progress: FleetProgress) -> str:
-    loss = progress["loss"]
-    kilobytes = (progress["bytes_up"] + progress["bytes_down"]) / 1000
+    loss = progress.loss
+    kilobytes = (progress.bytes_up + progress.bytes_down) / 1000
     return (
         f"loss {'-' if loss is None else format(loss, '.3f')}  "
-        f"boards {progress['awake']}  {kilobytes:.0f} kB"
+        f"boards {progress.awake}  {kilobytes:.0f} kB"
     )
 
 
@@ -74,7 +74,7 @@ def _table(summary: fleet.Summary) -> Table:
         ("dense float32, both ways", f"{summary.bytes_dense:,}"),
         ("share of dense", f"{100 * total / summary.bytes_dense:.1f} %"),
         ("updates accepted", f"{summary.accepted}"),
-        ("updates refused", f"{summary.refused}"),
+        ("updates refused", f"{summary.rejected}"),
         ("seconds", f"{summary.seconds:.1f}"),
     ):
         table.add_row(name, value)

@@ -1,15 +1,14 @@
 """`tinymetafed fleet`: tell a fleet's aggregator what to do, and ask how it is doing."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.asking import ask, fleet_of, new_id, settings_of
+from cli.ask import ask, fleet_of, new_id, settings_of
 from cli.options import (
     CHANGING_SECONDS,
     STEERING_SECONDS,
@@ -20,9 +19,9 @@ from cli.options import (
     Username,
     Wait,
 )
-from protocol.commands import Pause, Plan, Resume, Stop
+from protocol.commands import Apply, Pause, Resume, Stop
+from protocol.progress import Progress
 from protocol.spec.spec import Spec
-from runtime.errors import RemoteError
 from runtime.remote import Remote
 
 fleet = typer.Typer(
@@ -55,7 +54,7 @@ for command in (Pause, Resume, Stop):
 
 
 @fleet.command()
-def plan(
+def apply(
     file: Annotated[Path, typer.Argument(metavar="SPEC_FILE", help="The spec to go on by.")],
     broker: Broker = None,
     username: Username = None,
@@ -71,7 +70,7 @@ def plan(
     """
     fleet_name = Spec.from_file(file).fleet
     settings = settings_of(broker, username, fleet_name)
-    command = Plan(id=new_id(), spec=file.read_text(encoding="utf-8"))
+    command = Apply(id=new_id(), spec=file.read_text(encoding="utf-8"))
     with Remote(settings, fleet_name) as remote:
         ask(remote, command, seconds=wait, wait=not no_wait)
 
@@ -83,14 +82,7 @@ def status(
     """What the aggregator last said of the fleet, which the broker keeps."""
     settings = settings_of(broker, username, name, spec)
     with Remote(settings, fleet_of(settings)) as remote:
-        payload = remote.progress()
-    try:
-        rows = _rows(json.loads(payload))
-    except (ValueError, KeyError, TypeError) as error:
-        raise RemoteError(
-            f"the progress topic of fleet {remote.fleet!r} holds what no aggregator of this "
-            f"version says ({error!r})"
-        ) from error
+        rows = _rows(remote.progress())
     table = Table(show_header=False, title=f"fleet {remote.fleet}")
     table.add_column()
     table.add_column(justify="right")
@@ -102,27 +94,30 @@ def status(
 _NONE: Final = "-"
 
 
-def _rows(progress: dict[str, Any]) -> list[tuple[str, str]]:
+def _rows(progress: Progress) -> list[tuple[str, str]]:
     """The progress message for people."""
-    refused = progress["refused"]
-    reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(refused.items()))
+    rejected = progress.rejected
+    reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(rejected.items()))
     return [
-        ("state", progress["state"]),
-        ("rounds over", f"{progress['round']} of {progress['rounds']}"),
-        ("lineage", progress["lineage"]),
-        ("version", f"{progress['version']}"),
-        ("on trial", _NONE if progress["trial"] is None else f"{progress['trial']}"),
-        ("loss of the last round", _real(progress["loss"])),
-        ("while reconstructing", _real(progress["support_loss"])),
-        ("accuracy", _real(progress["accuracy"])),
-        ("boards awake", f"{progress['awake']}"),
-        ("asked, and answered", f"{progress['asked']}, {progress['answered']}"),
-        ("updates accepted", f"{progress['accepted']:,}"),
-        ("refused", reasons or _NONE),
-        ("bytes up", f"{progress['bytes_up']:,}"),
-        ("bytes down", f"{progress['bytes_down']:,}"),
-        ("deadlines without an answer", f"{progress['empty_deadlines']}"),
-        ("rounds with drops", f"{progress['degraded_rounds']}"),
+        ("state", progress.state),
+        ("rounds over", f"{progress.round} of {progress.rounds}"),
+        ("lineage", progress.lineage),
+        ("version", f"{progress.version}"),
+        (
+            "canary version",
+            _NONE if progress.canary_version is None else f"{progress.canary_version}",
+        ),
+        ("loss of the last round", _real(progress.loss)),
+        ("while reconstructing", _real(progress.support_loss)),
+        ("accuracy", _real(progress.accuracy)),
+        ("boards awake", f"{progress.awake}"),
+        ("invited, and answered", f"{progress.invited}, {progress.answered}"),
+        ("updates accepted", f"{progress.accepted:,}"),
+        ("rejected", reasons or _NONE),
+        ("bytes up", f"{progress.bytes_up:,}"),
+        ("bytes down", f"{progress.bytes_down:,}"),
+        ("deadlines without an answer", f"{progress.empty_deadlines}"),
+        ("rounds with drops", f"{progress.degraded_rounds}"),
     ]
 
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from aggregator.history import RoundFacts
 from aggregator.store import cheader
 from aggregator.store.store import Lineage, Store, StoredVersion
-from cli.asking import ask, fleet_of, new_id, settings_of
+from cli.ask import ask, fleet_of, new_id, settings_of
 from cli.options import CHANGING_SECONDS, Broker, Fleet, NoWait, SpecFile, State, Username, Wait
 from protocol.commands import Import, RollBack
 from protocol.fixed import WEIGHT_BITS
@@ -111,7 +111,7 @@ def _cells(version: StoredVersion) -> tuple[str, ...]:
         version.made.removesuffix("+00:00").replace("T", " "),
         version.origin,
         _NONE if facts is None else f"{facts.loss:.4g}",
-        _NONE if facts is None else f"{facts.accepted} of {facts.asked}",
+        _NONE if facts is None else f"{facts.accepted} of {facts.invited}",
         version.role if version.kept else f"{version.role}, not kept",
     )
 

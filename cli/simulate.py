@@ -24,11 +24,11 @@ from protocol.spec.spec import Spec
 from protocol.validation import reason_of
 from runtime.modelfile import ModelFile
 from simulation.boards import AT_ONCE, Crew, Trainer
-from simulation.conditions import Conditions, Drifting, NoisyLabels, Poison, Poisoned, Sleep
+from simulation.conditions import Conditions, DriftTasks, NoisyLabels, Poison, Poisoning, Sleep
 from simulation.engine.fixed import Engine
 from simulation.engine.float64 import FloatEngine
 from simulation.errors import SimulationError
-from simulation.fleet import Measured, measure
+from simulation.fleet import Evaluation, measure
 from simulation.run import Record, Run, board_names
 from simulation.summary import Summary, summarise
 from simulation.tasks.base import Skew, Tasks
@@ -139,13 +139,13 @@ def simulate(  # noqa: PLR0913 - one argument a flag
         is_mse = not chosen.is_classifier
         learned = NoisyLabels(learned, label_noise, 1 if is_mse else chosen.layers[-1].outputs)
     if drift:
-        learned = Drifting(learned, drift, chosen.rounds.count)
-        tested = tested and Drifting(tested, drift, chosen.rounds.count)
-    poisoning = Poisoned(poisoned, poison)
+        learned = DriftTasks(learned, drift, chosen.rounds.count)
+        tested = tested and DriftTasks(tested, drift, chosen.rounds.count)
+    poisoning = Poisoning(poisoned, poison)
     conditions = Conditions(seconds, stragglers, dropout, Sleep(awake, period), poisoning)
     names = board_names(boards)
     trainer = Trainer(chosen, names, learned, ENGINES[engine], poisoning, seed)
-    batches = ceil(min(chosen.rounds.asking, boards) / AT_ONCE)
+    batches = ceil(min(chosen.rounds.invitations, boards) / AT_ONCE)
     exam = Exam(chosen, tested, ENGINES[engine], held_out, every) if tested and held_out else None
     console = Console(stderr=True, highlight=False)
     console.print(_intention(chosen, boards))
@@ -185,13 +185,13 @@ class Exam:
     engine: type[Engine | FloatEngine]
     count: int
     every: int | None
-    _last: tuple[int, Measured] | None = None
+    _last: tuple[int, Evaluation] | None = None
 
     def is_due(self, run: Run) -> bool:
         """Whether a model is asked that is not the last one."""
         return self.every is not None and run.core.round % self.every == 0
 
-    def held(self, run: Run) -> Measured:
+    def held(self, run: Run) -> Evaluation:
         """What boards make of the model that a run has come to."""
         round_ = run.core.round
         if self._last is None or self._last[0] != round_:
@@ -221,9 +221,9 @@ def _intention(spec: Spec, boards: int) -> str:
     local = sum(layer.parameters for layer in spec.layers if layer.local)
     update = block_size(spec.plan.top, spec.tensors, spec.plan.value_bits)
     return (
-        f"{boards:,} boards, {spec.rounds.count:,} rounds; a round asks "
-        f"{min(spec.rounds.asking, boards):,}. {spec.global_count:,} parameters are shared and "
-        f"{local:,} local; the model has {2 * spec.global_count:,} bytes and an update's changes "
+        f"{boards:,} boards, {spec.rounds.count:,} rounds; a round invites "
+        f"{min(spec.rounds.invitations, boards):,}. "
+        f"{spec.global_count:,} parameters are shared and {local:,} local; the model has {2 * spec.global_count:,} bytes and an update's changes "
         f"up to {update:,}."
     )
 
@@ -253,7 +253,7 @@ def _play(
     return records, True
 
 
-def _exam_facts(record: Record, measured: Measured | None) -> dict[str, float]:
+def _exam_facts(record: Record, measured: Evaluation | None) -> dict[str, float]:
     if measured is None:
         return {}
     facts = {"held_out_loss": float(measured.loss.mean())}
@@ -265,7 +265,9 @@ def _exam_facts(record: Record, measured: Measured | None) -> dict[str, float]:
 def _facts(record: Record) -> str:
     told = "" if record.accuracy is None else f"  accuracy {record.accuracy:.1%}"
     kilobytes = (record.bytes_up + record.bytes_down) / 1000
-    return f"loss {record.loss:.3f}{told}  {record.accepted} of {record.asked}  {kilobytes:.0f} kB"
+    return (
+        f"loss {record.loss:.3f}{told}  {record.accepted} of {record.invited}  {kilobytes:.0f} kB"
+    )
 
 
 def _table(summary: Summary) -> Table:

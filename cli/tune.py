@@ -78,7 +78,7 @@ def tune(  # noqa: PLR0913 - one argument a flag
     _check(out, spec)
     space = Space(given, [name.strip() for name in fix.split(",") if name.strip()])
     budget = Budget(bytes_ or bytes_most(given), 60 * minutes, trials)
-    fleet, workers = boards or given.rounds.asking, processes or os.cpu_count() or 1
+    fleet, workers = boards or given.rounds.invitations, processes or os.cpu_count() or 1
     console = Console(stderr=True, highlight=False)
     console.print(
         f"{', '.join(space.searched)} are searched; a board takes {space.samples} samples a round "

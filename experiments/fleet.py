@@ -14,11 +14,11 @@ from protocol.spec.model import Model, Pool
 from protocol.spec.rounds import Rounds
 from protocol.spec.spec import Spec
 from simulation.boards import Crew, Trainer
-from simulation.conditions import Conditions, Poisoned
+from simulation.conditions import Conditions, Poisoning
 from simulation.engine.fixed import Engine
 from simulation.engine.float64 import FloatEngine
 from simulation.engine.passes import ONLINE, Passes
-from simulation.fleet import Measured, measure
+from simulation.fleet import Evaluation, measure
 from simulation.run import Run, board_names
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Fleet:
         )
         names = board_names(spec.rounds.cohort)
         trainer = Trainer(
-            *(spec, names, learned, self._engine, Poisoned(), seed),
+            *(spec, names, learned, self._engine, Poisoning(), seed),
             passes=made.passes,
             sends=made.sends,
         )
@@ -136,7 +136,7 @@ class Fleet:
         """The version that boards have."""
         return self._run.model.published
 
-    def measure(self, tasks: Tasks, count: int, seed: int) -> Measured:
+    def measure(self, tasks: Tasks, count: int, seed: int) -> Evaluation:
         """What boards make of the model with so many tasks."""
         engine = self._engine(self._spec, count)
         return measure(self._spec, self.published, tasks, engine, seed, passes=self._passes)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from experiments.fleet import Change
     from experiments.scenario import Samples
     from protocol.spec.spec import Spec
-    from simulation.fleet import Measured
+    from simulation.fleet import Evaluation
     from simulation.tasks.base import Tasks
 
 Settings = dict[str, float]
@@ -42,7 +42,7 @@ class Learner(Protocol):
     def play(self) -> Iterator[int]:
         """Play the rounds; each is told when it is over, by how many there were."""
 
-    def measure(self, tasks: Tasks, count: int, seed: int) -> Measured:
+    def measure(self, tasks: Tasks, count: int, seed: int) -> Evaluation:
         """What boards make of the model with so many tasks."""
 
 

@@ -30,7 +30,7 @@ from rounds.optimizers import Step, optimizer_of
 from simulation.conditions import TASKS_STREAM
 from simulation.engine.float64 import UNIT, FloatEngine
 from simulation.engine.passes import ONLINE, Passes
-from simulation.fleet import Measured, measure
+from simulation.fleet import Evaluation, measure
 from simulation.tasks.base import stacked
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Rival:
         mean: NDArray[np.float64] = engine.flat(local=False).mean(axis=0)
         return mean
 
-    def measure(self, tasks: Tasks, count: int, seed: int) -> Measured:
+    def measure(self, tasks: Tasks, count: int, seed: int) -> Evaluation:
         """What boards make of the model with so many tasks."""
         spec, passes = self._habits.spec, self._habits.passes
         engine = FloatEngine(spec, count)

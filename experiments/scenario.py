@@ -13,7 +13,7 @@ from protocol.spec.spec import Spec
 from simulation.tasks.held_out import character_tasks, sine_tasks, speaker_tasks
 
 if TYPE_CHECKING:
-    from simulation.fleet import Measured
+    from simulation.fleet import Evaluation
     from simulation.tasks.characters import CharacterTasks
     from simulation.tasks.sines import SineTasks
     from simulation.tasks.speakers import SpeakerTasks
@@ -57,7 +57,7 @@ class Scenario:
         """What a model is judged by: the mean squared error, or the share of classes told."""
         return "loss" if self.network == "sine" else "accuracy"
 
-    def value(self, measured: Measured) -> float:
+    def value(self, measured: Evaluation) -> float:
         """Mean over the held-out tasks."""
         return float((measured.loss if self.metric == "loss" else measured.accuracy).mean())
 

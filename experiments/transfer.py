@@ -19,7 +19,7 @@ from protocol.topics import Topics
 from simulation.conditions import TASKS_STREAM
 from simulation.engine.float64 import FloatEngine
 from simulation.engine.passes import Passes
-from simulation.fleet import Measured, measure
+from simulation.fleet import Evaluation, measure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +80,7 @@ class Transfer:
             self.bytes_up += self._round_up
             yield round_ + 1
 
-    def measure(self, tasks: Tasks, count: int, seed: int) -> Measured:
+    def measure(self, tasks: Tasks, count: int, seed: int) -> Evaluation:
         """What boards make of the model with so many tasks."""
         shared = self._board.start().astype(np.float64)
         learned = self._engine.flat(local=False)[0]

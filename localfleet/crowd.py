@@ -34,7 +34,7 @@ LOST: Final = json.dumps({"state": "lost"}).encode()
 class Fleet(Protocol):
     """Who is told what the boards of a connection hear and send."""
 
-    def refused(self, code: int) -> None:
+    def rejected(self, code: int) -> None:
         """The broker refuses the connection, for this reason (MQTT 3.1.1, table 3.1)."""
 
     def there(self, crowd: "Crowd") -> None:
@@ -46,7 +46,7 @@ class Fleet(Protocol):
     def lost(self, crowd: "Crowd") -> None:
         """The connection has ended."""
 
-    def asks(self, announced: Round) -> frozenset[str]:
+    def invites(self, announced: Round) -> frozenset[str]:
         """A round is announced; the boards that it asks, if it is the newest."""
         ...
 
@@ -102,7 +102,7 @@ class Crowd(asyncio.Protocol):
         # A connection has one last will. Where boards share it, nobody tells that they are gone.
         will = (topics.state(first), LOST) if len(self._boards) == 1 else None
         shards = sorted({shard_of(board) for board in self._boards})
-        heard = [topics.spec, topics.delta, topics.round, *map(topics.receipt, shards)]
+        heard = [topics.plan, topics.delta, topics.round, *map(topics.receipt, shards)]
         transport.write(mqtt.connect(f"tmf-{topics.fleet}-{first}", KEEPALIVE, will))
         transport.write(mqtt.subscribe(SUBSCRIPTION, heard))
         self._report(READY)
@@ -182,7 +182,7 @@ class Crowd(asyncio.Protocol):
             elif head >> 4 == mqtt.PINGRESP:
                 self._fleet.answers(self)
             elif head >> 4 == mqtt.CONNACK and body[-1]:
-                self._fleet.refused(body[-1])
+                self._fleet.rejected(body[-1])
         if acknowledged:
             self._fleet.acknowledged(self._round, acknowledged)
 
@@ -203,8 +203,8 @@ class Crowd(asyncio.Protocol):
             if number is not None:
                 self._write_round(number)
         if announced:
-            asked = self._fleet.asks(announced)
-            new = {place for board, place in self._places.items() if board in asked}
+            invited = self._fleet.invites(announced)
+            new = {place for board, place in self._places.items() if board in invited}
             self._waiting |= new - self._sent
             self._send(again=self._is_back)
             self._is_back = False

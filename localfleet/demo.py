@@ -25,9 +25,10 @@ from localfleet.processes import (
     start_broker,
     stopping,
 )
+from protocol.progress import Progress
 from protocol.spec.spec import Spec
 from protocol.topics import Topics
-from runtime.watcher import Progress, Watcher
+from runtime.watcher import Watcher
 
 SPEC: Final = PROJECT / "specs" / "sine.toml"
 MAIN: Final = PROJECT / "micropython_client" / "examples" / "sine" / "main.py"
@@ -55,7 +56,7 @@ class Summary:
     bytes_dense: int
     """What sending all global parameters as float32 would take, up and down, in every round."""
     accepted: int
-    refused: int
+    rejected: int
     seconds: float
 
     @property
@@ -143,7 +144,7 @@ def _watch(watcher: Watcher, programs: list[Program], show: Callable[[Progress],
         if progress is not None:
             last_news = time.monotonic()
             show(progress)
-            if progress["state"] == "done":
+            if progress.state == "done":
                 return progress
         for program in programs:
             program.check()
@@ -163,11 +164,11 @@ def summarise(
         rounds=len(history),
         loss_first=sum(losses[:tenth]) / tenth,
         loss_last=sum(losses[-tenth:]) / tenth,
-        bytes_up=progress["bytes_up"],
-        bytes_down=progress["bytes_down"],
+        bytes_up=progress.bytes_up,
+        bytes_down=progress.bytes_down,
         bytes_dense=2 * 4 * spec.global_count * accepted,
         accepted=accepted,
-        refused=sum(progress["refused"].values()),
+        rejected=sum(progress.rejected.values()),
         seconds=round(seconds, 1),
     )
 

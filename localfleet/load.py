@@ -20,7 +20,7 @@ import numpy as np
 from localfleet.crowd import KEEPALIVE, MOST_BOARDS, Crowd
 from localfleet.errors import LoadError
 from protocol import mqtt, sparse
-from protocol.cohort import is_asked
+from protocol.cohort import is_invited
 from protocol.errors import MessageError, PacketError
 from protocol.messages import Plan, Round, Update
 from protocol.spec.layers import LayerShape
@@ -214,7 +214,7 @@ class _Fleet:
     async def _plan(self) -> Plan:
         """What a board must know, as a board gets it."""
         reader, writer = await self._dial()
-        topic = self._topics.spec
+        topic = self._topics.plan
         writer.write(mqtt.connect(f"tmf-{self._topics.fleet}-load", KEEPALIVE))
         writer.write(mqtt.subscribe(1, [topic]))
         buffer = bytearray()
@@ -224,7 +224,7 @@ class _Fleet:
                     buffer += data
                     for packet in mqtt.split(buffer):
                         if packet.kind == mqtt.CONNACK and packet.body[-1]:
-                            self.refused(packet.body[-1])
+                            self.rejected(packet.body[-1])
                         elif packet.kind == mqtt.PUBLISH:
                             return Plan.unpack(mqtt.message_of(packet).payload)
         except TimeoutError:
@@ -281,7 +281,7 @@ class _Fleet:
 
     # --- What the connections tell
 
-    def refused(self, code: int) -> None:
+    def rejected(self, code: int) -> None:
         self._failure = LoadError(
             f"the broker at {self._broker} refuses a connection (code {code} of MQTT 3.1.1)"
         )
@@ -304,7 +304,7 @@ class _Fleet:
             self.load.reconnected += 1
             self._connect(crowd)
 
-    def asks(self, announced: Round) -> frozenset[str]:
+    def invites(self, announced: Round) -> frozenset[str]:
         before = self._round
         if before is None or announced.round > before.round:
             self._open = announced.round
@@ -313,11 +313,11 @@ class _Fleet:
         elif announced.round < before.round:
             return frozenset()
         if announced != before:
-            rule = (announced.round, announced.asked, announced.chosen)
-            asked = {board for board in self._boards if is_asked(board, *rule)}
-            self._owed += len(asked - self._asked)
-            self._unacknowledged += len(asked - self._asked)
-            self._asked = frozenset(asked)
+            rule = (announced.round, announced.ticket_limit, announced.chosen)
+            invited = {board for board in self._boards if is_invited(board, *rule)}
+            self._owed += len(invited - self._asked)
+            self._unacknowledged += len(invited - self._asked)
+            self._asked = frozenset(invited)
             self._round = announced
         return self._asked
 

@@ -39,7 +39,7 @@ SAMPLES: Final = 3
 
 
 @dataclass(frozen=True)
-class Taken:
+class ClientRun:
     """What a round took.
 
     Attributes:
@@ -55,7 +55,7 @@ class Taken:
     expected: dict[str, Any]
 
 
-def run(board: Emulator, spec: Spec, heap: int = 0) -> Taken:
+def run(board: Emulator, spec: Spec, heap: int = 0) -> ClientRun:
     """Let a board take part in a round, with a few of the spec's samples.
 
     Args:
@@ -79,12 +79,12 @@ def run(board: Emulator, spec: Spec, heap: int = 0) -> Taken:
     (board.folder / "umqtt").mkdir(exist_ok=True)
     (board.folder / "simple.mpy").rename(board.folder / "umqtt" / "simple.mpy")
     lines = board.run("client.mpy", str(heap), what, str(spec.layers[0].words_in))
-    told = json.loads(lines[-1])
-    if told["skipped"]:
-        raise ProcessError(f"the board skipped {told['skipped']} samples: {lines[-2]}")
+    correct = json.loads(lines[-1])
+    if correct["skipped"]:
+        raise ProcessError(f"the board skipped {correct['skipped']} samples: {lines[-2]}")
     sent = bytes.fromhex("".join(line[1:] for line in lines if line.startswith(">")))
     case = make_case(spec, spec.start(), fnv1a(f"{FLEET}/{BOARD}/{ROUND}"), x, y)
-    return Taken(told["peak"], told["taken"], _update(sent), replay(spec, case))
+    return ClientRun(correct["peak"], correct["taken"], _update(sent), replay(spec, case))
 
 
 def least_heap(board: Emulator, spec: Spec) -> int:
@@ -152,7 +152,7 @@ def _answers(spec: Spec) -> bytes:
     shard = topics.receipt(shard_of(BOARD))
     answers = [
         b"\x20\x02\0\0",  # CONNACK
-        _subscribed(1) + _publish(topics.spec, spec.plan),
+        _subscribed(1) + _publish(topics.plan, spec.plan),
         _subscribed(2),
         _subscribed(3)
         + _publish(topics.round, Round(lineage, ROUND, 0, 2**32, 60_000, b"", 0, 0, 0)),

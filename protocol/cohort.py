@@ -33,7 +33,7 @@ def ticket(board: str, round_: int) -> int:
     return value ^ (value >> 16)
 
 
-def limit_for(boards: Collection[str], round_: int, size: int) -> int:
+def ticket_limit_for(boards: Collection[str], round_: int, size: int) -> int:
     """The limit that asks ``size`` of these boards, or everyone if there are not more."""
     if len(boards) <= size:
         return EVERYONE
@@ -46,26 +46,26 @@ def name_in(round_: int, boards: Iterable[str]) -> bytes:
     return b"".join(half.to_bytes(2, "little") for half in halves)
 
 
-def is_asked(board: str, round_: int, limit: int, chosen: bytes = b"") -> bool:
+def is_invited(board: str, round_: int, ticket_limit: int, chosen: bytes = b"") -> bool:
     """Whether a round with this limit and these chosen boards asks this board.
 
     Two boards in 65,536 share half a ticket: then both are asked, and the aggregator knows it.
     """
-    if limit == EVERYONE:
+    if ticket_limit == EVERYONE:
         return True
     drawn = ticket(board, round_)
-    if drawn < limit:
+    if drawn < ticket_limit:
         return True
     half = (drawn >> 16).to_bytes(2, "little")
     return any(chosen[at : at + 2] == half for at in range(0, len(chosen), 2))
 
 
-def is_on_trial(board: str, version: int, share: int) -> bool:
+def is_canary(board: str, version: int, share: int) -> bool:
     """Whether this board tries out a version before the others.
 
     Args:
         board: its name.
-        version: of the model that is on trial.
+        version: of the model, which some boards try out first.
         share: of the boards, in units of 2**-32.
     """
-    return ticket(f"{board}/trial", version) < share
+    return ticket(f"{board}/trial", version) < share  # The text is part of the wire format.

@@ -1,6 +1,6 @@
 """What an operator can tell the aggregator, on the fleet's command topic, as JSON.
 
-Some commands act at once. Those that change what boards work on (a plan, a version) are journaled,
+Some commands act at once. Those that change what boards work on (a spec, a version) are journaled,
 and wait until no round is open: what boards have learned for it is not thrown away.
 """
 
@@ -46,10 +46,10 @@ class Stop(_Command):
     command: Literal["stop"] = "stop"
 
 
-class Plan(_Command):
+class Apply(_Command):
     """Go on by another spec of this fleet, given as its TOML text."""
 
-    command: Literal["plan"] = "plan"
+    command: Literal["apply"] = "apply"
     spec: str
 
     def read(self) -> Spec:
@@ -108,7 +108,7 @@ class Answer(BaseModel):
     """For people."""
 
 
-Command = Pause | Resume | Stop | Plan | RollBack | Import
+Command = Pause | Resume | Stop | Apply | RollBack | Import
 AtOnce = Pause | Resume | Stop
 
 _ADAPTER: Final[TypeAdapter[Command]] = TypeAdapter(

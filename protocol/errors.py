@@ -5,8 +5,10 @@
     ProtocolError
     +- SpecError      a spec file that cannot be used: names the file, the line and the reason
     +- MessageError   bytes that are not the message their topic promises
+    |   +- FormatError  ... because the peer speaks another format
     +- SparseError    a sparse block that its decoder refuses
     +- PacketError    bytes that are no MQTT packet
+    +- ProgressError  a message of the progress topic that no aggregator of this version sends
     +- CommandError   an operator's command that cannot be read or carried out: says why
 """
 
@@ -23,12 +25,20 @@ class MessageError(ProtocolError):
     """Bytes that are not the message their topic promises."""
 
 
+class FormatError(MessageError):
+    """A message of another format of the wire: its sender is older or newer."""
+
+
 class SparseError(ProtocolError):
     """A sparse block that is not one: wrong length, indices out of order, scales out of range."""
 
 
 class PacketError(ProtocolError):
     """Bytes that are no MQTT packet: the connection that they came on cannot go on."""
+
+
+class ProgressError(ProtocolError):
+    """Not a message of the progress topic."""
 
 
 class CommandError(ProtocolError):

@@ -1,6 +1,6 @@
 """Every machine message of a fleet: its fields, in wire order, in one place.
 
-A message is a MessagePack array: the format number 1, then the fields in the order in which they
+A message is a MessagePack array: the format number 2, then the fields in the order in which they
 stand here. A board reads and writes the same layouts in
 ``micropython_client/tinymetafed/messages.py``; golden vectors hold the two together.
 """
@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 import msgpack
 
 from protocol.cohort import MOST_CHOSEN
-from protocol.errors import MessageError
+from protocol.errors import FormatError, MessageError
 from protocol.topics import NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""Version of all that goes over the wire. A message of another one is not looked into."""
 CHUNK_BYTES: Final = 1024
 """Bytes of the model in one chunk: what any board can take in at once."""
 MAX_MESSAGE_BYTES: Final = 2**17
@@ -94,8 +95,24 @@ def _fields(message: type[Message]) -> _Fields:
     return _Fields(checks, itemgetter(*places), others)
 
 
-def _is_format(value: object) -> bool:
-    return type(value) is int and value == FORMAT  # True and 1.0 equal 1 as well
+def _check_format(kind: str, values: object) -> None:
+    """See that it is a message of our format.
+
+    Raises:
+        FormatError: it is one of another format.
+        MessageError: it is none at all.
+    """
+    if not isinstance(values, tuple) or not values or type(values[0]) is not int:
+        msg = f"{kind}: not an array that starts with the format number {FORMAT}"
+        raise MessageError(msg)
+    if values[0] != FORMAT:
+        msg = f"{kind}: {of_another_format(values[0])}"
+        raise FormatError(msg)
+
+
+def of_another_format(number: int) -> str:
+    """What is said of a peer that speaks another format."""
+    return f"of format {number}, and this aggregator speaks {FORMAT}: update whichever is older"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +130,8 @@ class Message:
         """Read a message.
 
         Raises:
-            MessageError: whatever is wrong with the bytes.
+            FormatError: they are a message of another format.
+            MessageError: whatever else is wrong with the bytes.
         """
         kind = cls.__name__.lower()
         if len(data) > MAX_MESSAGE_BYTES:
@@ -125,9 +143,7 @@ class Message:
             msg = f"{kind}: not MessagePack ({type(error).__name__}: {error})"
             raise MessageError(msg) from error
         checks, u32, others = _fields(cls)  # type: ignore[arg-type]  # mypy: a class is not hashable
-        if not isinstance(values, tuple) or not values or not _is_format(values[0]):
-            msg = f"{kind}: not an array that starts with the format number {FORMAT}"
-            raise MessageError(msg)
+        _check_format(kind, values)
         values = values[1:]
         if len(values) != len(checks):
             msg = f"{kind}: {len(values)} fields instead of {len(checks)}"
@@ -184,18 +200,18 @@ class Round(Message):
     round: int = _integer()
     version: int = _integer()
     """Version of the model on which this round works."""
-    asked: int = _integer(2**32)
+    ticket_limit: int = _integer(2**32)
     """A board is asked when :func:`~protocol.cohort.ticket` of its name and the round is below."""
     deadline: int = _integer()
     """Milliseconds for which the round stays open at most, from its announcement."""
     chosen: bytes = _bytes(2 * MOST_CHOSEN)
-    """Boards that are asked whatever ``asked`` says: see :func:`~protocol.cohort.name_in`."""
+    """Boards that are asked whatever ``invited`` says: see :func:`~protocol.cohort.name_in`."""
     max_age: int = _integer(255)
     """An update for a round that ended so many rounds ago still counts; 0: for this round only."""
-    trial: int = _integer()
-    """Version of the model that some boards try out in this round; 0 if none is on trial."""
-    share: int = _integer(2**32)
-    """Who they are: see :func:`~protocol.cohort.is_on_trial`."""
+    canary_version: int = _integer()
+    """Version of the model that some boards try out in this round; 0 if none."""
+    canary_share: int = _integer(2**32)
+    """Who they are: see :func:`~protocol.cohort.is_canary`."""
 
 
 @dataclass(frozen=True, slots=True)

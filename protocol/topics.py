@@ -3,15 +3,15 @@
 ======================================  ========  ================================================
 topic                                   retained  what
 ======================================  ========  ================================================
-``tmf/v1/<fleet>/spec``                 yes       :class:`~protocol.messages.Plan`
+``tmf/v1/<fleet>/plan``                 yes       :class:`~protocol.messages.Plan`
 ``tmf/v1/<fleet>/round``                yes       :class:`~protocol.messages.Round`
 ``tmf/v1/<fleet>/model/full/<chunk>``   yes       :class:`~protocol.messages.Chunk`
 ``tmf/v1/<fleet>/model/delta``          yes       :class:`~protocol.messages.Delta`
-``tmf/v1/<fleet>/model/trial/<chunk>``  yes       The same of a version on trial
+``tmf/v1/<fleet>/model/canary/<chunk>`` yes       The same of the canary version
 ``tmf/v1/<fleet>/up/<shard>/<board>``   no        :class:`~protocol.messages.Update`, QoS 1
 ``tmf/v1/<fleet>/receipt/<shard>``      no        :class:`~protocol.messages.Receipt`
 ``tmf/v1/<fleet>/board/<board>/state``  yes       JSON: a board's presence; last will: ``lost``
-``tmf/v1/<fleet>/board/<board>/event``  no        JSON: why an update of this board was refused
+``tmf/v1/<fleet>/board/<board>/event``  no        JSON: why an update of this board was rejected
 ``tmf/v1/<fleet>/progress``             yes       JSON for people: round, loss, counts, bytes
 ``tmf/v1/<fleet>/command``              no        JSON for the aggregator: pause, roll back, ...
 ``tmf/v1/<fleet>/event``                no        JSON: what came of a command
@@ -52,9 +52,9 @@ class Topics:
         return f"tmf/v1/{self.fleet}"
 
     @property
-    def spec(self) -> str:
+    def plan(self) -> str:
         """Where the plan lies."""
-        return f"{self.root}/spec"
+        return f"{self.root}/plan"
 
     @property
     def round(self) -> str:
@@ -75,9 +75,9 @@ class Topics:
         """Where a chunk of the whole model lies; ``+`` for all of them."""
         return f"{self.root}/model/full/{chunk}"
 
-    def trial(self, chunk: int | str) -> str:
-        """Where a chunk of the model that is on trial lies; ``+`` for all of them."""
-        return f"{self.root}/model/trial/{chunk}"
+    def canary(self, chunk: int | str) -> str:
+        """Where a chunk of the canary version lies; ``+`` for all of them."""
+        return f"{self.root}/model/canary/{chunk}"
 
     @property
     def command(self) -> str:
@@ -102,7 +102,7 @@ class Topics:
         return f"{self.root}/board/{board}/state"
 
     def event(self, board: str) -> str:
-        """Where a board's operator reads why an update was refused."""
+        """Where a board's operator reads why an update was rejected."""
         return f"{self.root}/board/{board}/event"
 
     @property

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from math import log
 from typing import Final
 
-from protocol.cohort import EVERYONE, MOST_CHOSEN, is_asked, limit_for, name_in, ticket
+from protocol.cohort import EVERYONE, MOST_CHOSEN, is_invited, name_in, ticket, ticket_limit_for
 
 FULL: Final = 100
 """Battery, in percent, of a board that does not tell: it has a supply of its own."""
@@ -17,47 +17,47 @@ _Order = Callable[[str, int], tuple[float, int]]
 class Cohort:
     """A round's boards: who was asked, and who has answered."""
 
-    limit: int
+    ticket_limit: int
     """It asks the boards whose tickets lie below ..."""
     chosen: bytes = b""
     """... and those that are named here, see :func:`protocol.cohort.name_in`."""
-    asked: set[str] = field(default_factory=set)
+    invited: set[str] = field(default_factory=set)
     """Boards known to have been asked."""
     empty_deadlines: int = 0
     """How often this round's deadline has passed without an update."""
     answered: dict[str, bytes] = field(default_factory=dict)
     """Boards whose updates for this round are journaled, each with its update's digest."""
 
-    def asks(self, board: str, round_: int) -> bool:
+    def invites(self, board: str, round_: int) -> bool:
         """Whether this board is asked in this round, whose number a cohort does not know."""
-        return is_asked(board, round_, self.limit, self.chosen)
+        return is_invited(board, round_, self.ticket_limit, self.chosen)
 
     def on_top_of(self, before: "Cohort") -> "Cohort":
         """This cohort and an earlier one of the same round: whoever was asked stays asked."""
         named = before.chosen + self.chosen
         halves = {named[at : at + 2] for at in range(0, len(named), 2)}
         if len(halves) > MOST_CHOSEN:
-            self.limit, halves = EVERYONE, set()
+            self.ticket_limit, halves = EVERYONE, set()
         return Cohort(
-            max(self.limit, before.limit),
+            max(self.ticket_limit, before.ticket_limit),
             b"".join(sorted(halves)),
-            before.asked,
+            before.invited,
             before.empty_deadlines,
             before.answered,
         )
 
 
 @dataclass
-class Known:
+class BoardFacts:
     """What is known of boards beyond their being awake."""
 
-    heard: dict[str, int] = field(default_factory=dict)
+    last_seen: dict[str, int] = field(default_factory=dict)
     """The round in which a board's update was last counted."""
     battery: dict[str, int] = field(default_factory=dict)
     """In percent, of boards that tell."""
 
 
-def pick(rule: str, boards: Collection[str], round_: int, size: int, known: Known) -> Cohort:
+def pick(rule: str, boards: Collection[str], round_: int, size: int, known: BoardFacts) -> Cohort:
     """Pick a cohort.
 
     Args:
@@ -74,14 +74,14 @@ def pick(rule: str, boards: Collection[str], round_: int, size: int, known: Know
     if len(boards) <= size:
         return Cohort(EVERYONE)
     if rule == "sampling":
-        return Cohort(limit_for(boards, round_, size))
-    order = _by_silence(known.heard) if rule == "fairness" else _by_charge(known.battery)
+        return Cohort(ticket_limit_for(boards, round_, size))
+    order = _by_silence(known.last_seen) if rule == "fairness" else _by_charge(known.battery)
     ranked = sorted(boards, key=lambda board: order(board, ticket(board, round_)))
     return Cohort(0, name_in(round_, ranked[: min(size, MOST_CHOSEN)]))
 
 
-def _by_silence(heard: Mapping[str, int]) -> _Order:
-    return lambda board, drawn: (heard.get(board, -1), drawn)
+def _by_silence(last_seen: Mapping[str, int]) -> _Order:
+    return lambda board, drawn: (last_seen.get(board, -1), drawn)
 
 
 def _by_charge(battery: Mapping[str, int]) -> _Order:

@@ -31,7 +31,7 @@ Updates = Iterable[tuple[str, Sparse]]
 """Updates, each with its board's name, as the boards sent them."""
 
 
-class Combined(NamedTuple):
+class Combination(NamedTuple):
     """What a round comes to."""
 
     change: NDArray[np.float64] | None
@@ -43,7 +43,7 @@ class Combined(NamedTuple):
 class Rule(Protocol):
     """A way to combine updates."""
 
-    def combine(self, sums: Sums, updates: Updates) -> Combined:
+    def combine(self, sums: Sums, updates: Updates) -> Combination:
         """One change for a round's updates.
 
         Args:
@@ -80,24 +80,24 @@ class Mean:
     def __init__(self, noise: Noise | None = None) -> None:
         self._noise = noise
 
-    def combine(self, sums: Sums, updates: Updates) -> Combined:
+    def combine(self, sums: Sums, updates: Updates) -> Combination:
         """As :meth:`Rule.combine`; exact if no sum is discounted."""
         del updates
         total = _weighted(sums, [part.changes for _, part in sums])
         if self._noise is not None:
             total += self._noise.draw(len(total))
-        return Combined(total / sum(discount * part.weight for discount, part in sums))
+        return Combination(total / sum(discount * part.weight for discount, part in sums))
 
 
 class CountMean:
     """The sum of changes by the number of updates that hold the parameter; 0 where none does."""
 
-    def combine(self, sums: Sums, updates: Updates) -> Combined:
+    def combine(self, sums: Sums, updates: Updates) -> Combination:
         """As :meth:`Rule.combine`."""
         del updates
         total = _weighted(sums, [part.changes for _, part in sums])
         senders = _weighted(sums, [part.senders for _, part in sums])
-        return Combined(np.divide(total, senders, out=np.zeros_like(total), where=senders > 0))
+        return Combination(np.divide(total, senders, out=np.zeros_like(total), where=senders > 0))
 
 
 def _weighted(sums: Sums, arrays: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
@@ -108,7 +108,7 @@ def _weighted(sums: Sums, arrays: Sequence[NDArray[np.int64]]) -> NDArray[np.flo
     return total
 
 
-class _Stacked(NamedTuple):
+class _Stack(NamedTuple):
     """Updates side by side; an entry is one parameter of one update."""
 
     boards: list[str]
@@ -121,10 +121,10 @@ class _Stacked(NamedTuple):
     """In weight units; shape (entries,)."""
 
 
-def _stack(updates: Updates, clip: float | None) -> _Stacked:
+def _stack(updates: Updates, clip: float | None) -> _Stack:
     named = sorted(updates, key=lambda update: update[0])
     parts = [clipped(sparse, clip) for _, sparse in named]
-    return _Stacked(
+    return _Stack(
         [board for board, _ in named],
         np.repeat(np.arange(len(parts)), [len(part.indices) for part in parts]),
         np.concatenate([part.indices for part in parts]),
@@ -132,14 +132,14 @@ def _stack(updates: Updates, clip: float | None) -> _Stacked:
     )
 
 
-def _too_few(combine: Combine, boards: int) -> Combined | None:
+def _too_few(combine: Combine, boards: int) -> Combination | None:
     """The model stays where a rule would have to trust more than it may.
 
     Falling back on the mean would let in who can keep others from answering.
     """
     if boards >= combine.least:
         return None
-    return Combined(
+    return Combination(
         None, f"{combine.rule} needs {combine.least} updates, {boards} came: the model stays"
     )
 
@@ -162,7 +162,7 @@ class TrimmedMean:
     def __init__(self, combine: Combine) -> None:
         self._combine = combine
 
-    def combine(self, sums: Sums, updates: Updates) -> Combined:
+    def combine(self, sums: Sums, updates: Updates) -> Combination:
         """As :meth:`Rule.combine`; a discount has no meaning here."""
         parameters = sums[0][1].parameters
         stacked = _stack(updates, self._combine.clip_norm)
@@ -176,7 +176,7 @@ class TrimmedMean:
         trim = self._trim(senders)
         kept = (rank >= trim[indices]) & (rank < (senders - trim)[indices])
         total = np.bincount(indices[kept], changes[kept], parameters)  # Integers below 2**53.
-        return Combined(total * senders / (np.maximum(senders - 2 * trim, 1) * boards))
+        return Combination(total * senders / (np.maximum(senders - 2 * trim, 1) * boards))
 
     def _trim(self, senders: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many changes are left out at each end of each parameter."""
@@ -200,7 +200,7 @@ class Krum:
     def __init__(self, combine: Combine) -> None:
         self._combine = combine
 
-    def combine(self, sums: Sums, updates: Updates) -> Combined:
+    def combine(self, sums: Sums, updates: Updates) -> Combination:
         """As :meth:`Rule.combine`; a discount has no meaning here."""
         parameters = sums[0][1].parameters
         stacked = _stack(updates, self._combine.clip_norm)
@@ -208,7 +208,7 @@ class Krum:
         if few := _too_few(self._combine, boards):
             return few
         if boards > MAX_COMPARED:  # A round that was announced again asks several cohorts.
-            return Combined(
+            return Combination(
                 None, f"Krum compares {MAX_COMPARED} updates, {boards} came: the model stays"
             )
         nearest = boards - (self._combine.byzantine or 0) - 2
@@ -220,10 +220,10 @@ class Krum:
         kept = np.isin(stacked.rows, chosen)
         total = np.bincount(stacked.indices[kept], stacked.changes[kept], parameters)
         left_out = sorted(set(stacked.boards) - {stacked.boards[row] for row in chosen})
-        return Combined(total / keep, f"left out {len(left_out)}: {', '.join(left_out[:NAMED])}")
+        return Combination(total / keep, f"left out {len(left_out)}: {', '.join(left_out[:NAMED])}")
 
 
-def _squared_distances(stacked: _Stacked, parameters: int) -> NDArray[np.float64]:
+def _squared_distances(stacked: _Stack, parameters: int) -> NDArray[np.float64]:
     """Between all pairs of updates, shape (boards, boards); from products of a few columns a time.
 
     Every product and sum is an integer below 2**53 (2**16 parameters of at most 2**17), so exact.

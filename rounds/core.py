@@ -25,7 +25,7 @@ from math import inf
 from typing import Final, NamedTuple
 
 from protocol.spec.rounds import Rounds
-from rounds.cohort import Cohort, Known, pick
+from rounds.cohort import BoardFacts, Cohort, pick
 
 MOST_AWAKE: Final = 100_000
 """Boards that are kept in mind; made-up names must not fill the memory."""
@@ -87,11 +87,13 @@ TRANSITIONS: Final[Mapping[State, Mapping[Event, State]]] = {
 """An event that a state does not name leaves it as it is."""
 
 
-class Refusal(Enum):
+class RejectReason(Enum):
     """Why an update is not counted; the values are words of the progress and event topics."""
 
     OVERSIZE = "oversize"
     """Longer than any message of a fleet."""
+    FORMAT = "format"
+    """Of another format of the wire: the board's client is older or newer than the aggregator."""
     GARBLED = "garbled"
     """Not an update message, or one that no board with this plan would send."""
     IDENTITY = "identity"
@@ -112,7 +114,7 @@ class Refusal(Enum):
     """Its changes cannot be read, or are more than the plan allows."""
 
 
-class Counted(NamedTuple):
+class UpdateKey(NamedTuple):
     """An update that counts: of which board, for which round."""
 
     round: int
@@ -124,11 +126,11 @@ class Announce:
     """Decision: announce this round, also where it was announced before."""
 
     round: int
-    limit: int
+    ticket_limit: int
     """It asks the boards whose tickets lie below ..."""
     chosen: bytes
     """... and those named here."""
-    asked: frozenset[str]
+    invited: frozenset[str]
     """The awake boards among them."""
     empty_deadlines: int
     """How often this round's deadline has passed without an update."""
@@ -139,9 +141,9 @@ class Close:
     """Decision: aggregate the updates that this round has gathered, and make a new version."""
 
     round: int
-    asked: int
+    invited: int
     """Boards known to have been asked."""
-    counted: frozenset[Counted]
+    counted: frozenset[UpdateKey]
     """The updates to aggregate, at least one."""
     empty_deadlines: int
     seconds: float
@@ -157,14 +159,14 @@ Decision = Announce | Close | Withdraw
 
 
 @dataclass(frozen=True)
-class Resumed:
+class ResumePoint:
     """What a restarted aggregator knows of the rounds whose updates may still come."""
 
     state: State
     """GATHERING, PAUSED or DONE."""
     cohorts: Mapping[int, Cohort]
     """By round: the open one, if it was announced, and those before it that may be late."""
-    counted: Iterable[Counted]
+    counted: Iterable[UpdateKey]
     """The updates that the open round has gathered."""
 
 
@@ -183,17 +185,17 @@ class RoundCore:
         self,
         rules: Rounds,
         round_: int = 0,
-        resumed: Resumed | None = None,
-        known: Known | None = None,
+        resumed: ResumePoint | None = None,
+        known: BoardFacts | None = None,
         now: float = 0.0,
     ) -> None:
         self.state = State.GATHERING if round_ < rules.count else State.DONE
         self.round = round_
         """The open round, or the next one; in DONE, the number of rounds that there were."""
         self.awake: set[str] = set()
-        self.counted: set[Counted] = set()
+        self.counted: set[UpdateKey] = set()
         """Updates that the open round has gathered."""
-        self.known = Known() if known is None else known
+        self.known = BoardFacts() if known is None else known
         self._rules = rules
         self._cohorts: dict[int, Cohort] = {}  # Of the open round, and of those that may be late.
         self._waiting: dict[str, int] = {}  # Boards at work, and for which round.
@@ -206,7 +208,7 @@ class RoundCore:
             self._cohorts = dict(resumed.cohorts)
             self.counted = set(resumed.counted)
             for number, cohort in sorted(self._cohorts.items()):
-                self._waiting.update(dict.fromkeys(cohort.asked - cohort.answered.keys(), number))
+                self._waiting.update(dict.fromkeys(cohort.invited - cohort.answered.keys(), number))
             if self.state is State.GATHERING and self.cohort is not None:
                 self.state = State.COLLECTING
                 self._ends_at = now + rules.deadline
@@ -232,8 +234,8 @@ class RoundCore:
         if battery is not None:
             self.known.battery[board] = battery
         cohort = self.cohort
-        if self.state is State.COLLECTING and cohort and cohort.asks(board, self.round):
-            cohort.asked.add(board)
+        if self.state is State.COLLECTING and cohort and cohort.invites(board, self.round):
+            cohort.invited.add(board)
             if board not in cohort.answered:
                 self._waiting[board] = self.round
 
@@ -249,7 +251,7 @@ class RoundCore:
 
     def verdict(
         self, round_: int, board: str, digest: bytes, first: bytes | None = None
-    ) -> Refusal | None:
+    ) -> RejectReason | None:
         """Whether an update may be journaled, None, or why not.
 
         Args:
@@ -260,18 +262,18 @@ class RoundCore:
                 if there is one.
         """
         if round_ > self.round:
-            return Refusal.FUTURE
+            return RejectReason.FUTURE
         cohort = self._cohorts.get(round_)
         if round_ < self.round and (cohort is None or self.state is State.DONE):
-            return Refusal.STALE
-        if cohort is None or not cohort.asks(board, round_):
-            return Refusal.UNINVITED
+            return RejectReason.STALE
+        if cohort is None or not cohort.invites(board, round_):
+            return RejectReason.UNINVITED
         first = cohort.answered.get(board, first)
         if first is None:
             return None
-        return Refusal.DUPLICATE if first == digest else Refusal.CONFLICT
+        return RejectReason.DUPLICATE if first == digest else RejectReason.CONFLICT
 
-    def journaled(self, digests: Mapping[Counted, bytes]) -> None:
+    def journaled(self, digests: Mapping[UpdateKey, bytes]) -> None:
         """These updates passed :meth:`verdict` and are journaled: they count in the open round.
 
         A board that answers is awake.
@@ -279,9 +281,9 @@ class RoundCore:
         for (round_, board), digest in digests.items():
             cohort = self._cohorts[round_]
             cohort.answered[board] = digest
-            cohort.asked.add(board)
-            self.counted.add(Counted(round_, board))
-            self.known.heard[board] = self.round
+            cohort.invited.add(board)
+            self.counted.add(UpdateKey(round_, board))
+            self.known.last_seen[board] = self.round
             self._waiting.pop(board, None)
             self.board_awake(board)
 
@@ -354,7 +356,7 @@ class RoundCore:
         cohort = self.cohort or Cohort(0)  # Late updates may fill a round that is not announced.
         closed = Close(
             round=self.round,
-            asked=len(cohort.asked),
+            invited=len(cohort.invited),
             counted=frozenset(self.counted),
             empty_deadlines=cohort.empty_deadlines,
             seconds=now - self._announced_at,
@@ -383,22 +385,22 @@ class RoundCore:
         # A board that died without a word must not cost each round its deadline.
         silent = {board for board, times in self._missed.items() if times >= PATIENCE}
         free = self.awake - self._waiting.keys()
-        size = rules.asking - len(self._waiting)
+        size = rules.invitations - len(self._waiting)
         cohort = pick(rules.choose, free - silent, self.round, size, self.known)
         if before is None:
             self._announced_at = now
         else:
             cohort = cohort.on_top_of(before)
         self._cohorts[self.round] = cohort
-        present = {board for board in self.awake if cohort.asks(board, self.round)}
-        cohort.asked |= present
+        present = {board for board in self.awake if cohort.invites(board, self.round)}
+        cohort.invited |= present
         at_work = present - cohort.answered.keys() - self._waiting.keys() - silent
         self._waiting.update(dict.fromkeys(at_work, self.round))
         self._ends_at = now + rules.deadline
         return Announce(
             self.round,
-            cohort.limit,
+            cohort.ticket_limit,
             cohort.chosen,
-            frozenset(cohort.asked),
+            frozenset(cohort.invited),
             cohort.empty_deadlines,
         )

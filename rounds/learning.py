@@ -1,4 +1,4 @@
-"""What a fleet learns: the version that its boards have, and perhaps a newer one on trial.
+"""What a fleet learns: the version that its boards have, and perhaps a newer one, the canary.
 
 Without a canary in the spec, each round's change goes into the version that every board gets. With
 one, it makes a version that only some boards try out in the next round. Each board's loss before it
@@ -15,21 +15,21 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.cohort import EVERYONE, is_on_trial
+from protocol.cohort import EVERYONE, is_canary
 from protocol.sparse import Sparse
 from protocol.spec.rounds import Rounds
 from protocol.spec.spec import Spec
-from rounds.combine import Combined, Rule, rule_of
+from rounds.combine import Combination, Rule, rule_of
 from rounds.model import GlobalModel
 from rounds.optimizers import cosine_step
 from rounds.sums import PartialSum
 
 
 class Verdict(Enum):
-    """What a round says of the version on trial; the values are words of the history."""
+    """What a round says of the canary version; the values are words of the history."""
 
     PROMOTED = "promoted"
-    TAKEN_BACK = "taken back"
+    ROLLED_BACK = "rolled back"
     UNDECIDED = "undecided"
     """Nobody answered who tried it out, or nobody else."""
 
@@ -39,8 +39,8 @@ class Basis(NamedTuple):
 
     age: int
     """Rounds since then."""
-    on_trial: bool
-    """Whether that was the version on trial."""
+    is_canary: bool
+    """Whether that was the canary version."""
 
 
 Sums = Mapping[Basis, PartialSum]
@@ -48,12 +48,12 @@ Updates = Iterable[tuple[Basis, str, Sparse]]
 """Each with its board's name."""
 
 
-class Closed(NamedTuple):
+class RoundResult(NamedTuple):
     """What a round came to."""
 
-    combined: Combined
+    combined: Combination
     verdict: Verdict | None
-    """What it says of the version on trial, if there was one."""
+    """What it says of the canary version, if there was one."""
 
 
 @dataclass
@@ -65,20 +65,20 @@ class Version:
 
 
 @dataclass(frozen=True)
-class Trial:
+class CanaryGroup:
     """Whom a round lets try out which version; what its announcement says."""
 
     version: int = 0
-    """0 if none is on trial."""
+    """0 if there is none."""
     share: int = 0
-    """See :func:`protocol.cohort.is_on_trial`."""
+    """See :func:`protocol.cohort.is_canary`."""
 
     def has(self, board: str) -> bool:
         """Whether this board tries it out."""
-        return self.version > 0 and is_on_trial(board, self.version, self.share)
+        return self.version > 0 and is_canary(board, self.version, self.share)
 
 
-NO_TRIAL: Final = Trial()
+NO_CANARY: Final = CanaryGroup()
 
 
 @dataclass
@@ -88,12 +88,12 @@ class Learning:
     Args:
         spec: the fleet's.
         stable: what boards work on.
-        trial: what some of them try out, if there is a canary.
+        canary: what some of them try out, if there is a canary.
     """
 
     spec: Spec
     stable: Version
-    trial: Version | None = None
+    canary: Version | None = None
 
     _rules: Rounds = field(init=False)
     _rule: Rule = field(init=False)
@@ -105,16 +105,16 @@ class Learning:
     @property
     def newest(self) -> Version:
         """The version that the next one is made of."""
-        return self.trial or self.stable
+        return self.canary or self.stable
 
-    def on_trial(self) -> Trial:
+    def canary_group(self) -> CanaryGroup:
         """Who tries out which version in a round that opens now."""
         canary = self._rules.canary
-        if canary is None or self.trial is None:
-            return NO_TRIAL
-        return Trial(self.trial.model.version, int(canary.share * EVERYONE))
+        if canary is None or self.canary is None:
+            return NO_CANARY
+        return CanaryGroup(self.canary.model.version, int(canary.share * EVERYONE))
 
-    def close(self, sums: Sums, updates: Updates, round_: int) -> Closed:
+    def close(self, sums: Sums, updates: Updates, round_: int) -> RoundResult:
         """Take in what a round has gathered, of at least one update.
 
         Args:
@@ -126,10 +126,10 @@ class Learning:
         verdict = self._judge(sums)
         newest = self.newest.model.version
         if verdict is Verdict.PROMOTED:
-            self.stable, self.trial = self.newest, None
-        if verdict is Verdict.TAKEN_BACK:
-            self.trial = None
-            sums = {basis: total for basis, total in sums.items() if not basis.on_trial}
+            self.stable, self.canary = self.newest, None
+        if verdict is Verdict.ROLLED_BACK:
+            self.canary = None
+            sums = {basis: total for basis, total in sums.items() if not basis.is_canary}
         weighed = [
             ((1 + basis.age) ** -self._rules.discount, sums[basis]) for basis in sorted(sums)
         ]
@@ -140,7 +140,7 @@ class Learning:
         model.version = newest
         delta = model.advance(combined.change, step).pack()
         self._offer(Version(model, delta if follows else b""))
-        return Closed(combined, verdict)
+        return RoundResult(combined, verdict)
 
     def replace(self, published: NDArray[np.int16]) -> None:
         """Go on with other weights, of an earlier version or from elsewhere."""
@@ -148,27 +148,27 @@ class Learning:
 
     def _offer(self, version: Version) -> None:
         if self._rules.canary is None:
-            self.stable, self.trial = version, None
+            self.stable, self.canary = version, None
         else:
-            self.trial = version
+            self.canary = version
 
     def _judge(self, sums: Sums) -> Verdict | None:
         canary = self._rules.canary
-        if self.trial is None or canary is None:
+        if self.canary is None or canary is None:
             return None
-        losses = query_loss(sums, on_trial=True), query_loss(sums, on_trial=False)
+        losses = query_loss(sums, is_canary=True), query_loss(sums, is_canary=False)
         tried, others = losses
         if tried is None or others is None:
             return Verdict.UNDECIDED
         worse = tried > (1 + canary.tolerance) * others
-        return Verdict.TAKEN_BACK if worse else Verdict.PROMOTED
+        return Verdict.ROLLED_BACK if worse else Verdict.PROMOTED
 
 
-def query_loss(sums: Sums, *, on_trial: bool) -> float | None:
-    """Mean loss of the query samples of those on trial, or of the others, in loss format.
+def query_loss(sums: Sums, *, is_canary: bool) -> float | None:
+    """Mean loss of the query samples of the canary group, or of the others, in loss format.
 
     None where there were none.
     """
-    chosen = [total for basis, total in sums.items() if basis.on_trial == on_trial]
+    chosen = [total for basis, total in sums.items() if basis.is_canary == is_canary]
     samples = sum(total.query for total in chosen)
     return sum(total.query_loss for total in chosen) / samples if samples else None

@@ -3,6 +3,7 @@
 It speaks MQTT 5, whose broker says why: that it does not let us, or that nobody listens.
 """
 
+import contextlib
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -14,6 +15,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 from pydantic import ValidationError
 
 from protocol.commands import MAX_COMMAND_BYTES, Answer, Command
+from protocol.errors import ProgressError
+from protocol.progress import Progress
 from protocol.topics import Topics
 from runtime.errors import RemoteError
 from runtime.settings import Connection
@@ -78,13 +81,17 @@ class Remote:
         self._client.on_disconnect = None
         self._client.disconnect()
 
-    def progress(self) -> bytes:
-        """What the aggregator last said on the progress topic: JSON."""
-        return self._retained(self._topics.progress, "progress")
+    def progress(self) -> Progress:
+        """What the aggregator last said of its fleet."""
+        payload = self._retained(self._topics.progress, "progress")
+        try:
+            return Progress.parse(payload)
+        except ProgressError as error:
+            raise RemoteError(f"fleet {self.fleet!r}: {error}") from error
 
     def plan(self) -> bytes:
         """The plan in force: a :class:`protocol.messages.Plan`."""
-        return self._retained(self._topics.spec, "plan")
+        return self._retained(self._topics.plan, "plan")
 
     def tell(self, command: Command) -> None:
         """Hand a command to the broker, which keeps it for the aggregator if that is away."""
@@ -104,14 +111,14 @@ class Remote:
             )
 
     def answer(
-        self, command: Command, seconds: float, show: Callable[[bytes], None] | None = None
+        self, command: Command, seconds: float, show: Callable[[Progress], None] | None = None
     ) -> Answer | None:
         """What came of a command that was told; None if that is not known after so long.
 
         Args:
             command: with an id of its own.
             seconds: to wait.
-            show: given what the aggregator says of its progress meanwhile: JSON.
+            show: given what the aggregator says of its progress meanwhile.
         """
         if show is not None:
             self._subscribe(self._topics.progress)
@@ -122,7 +129,8 @@ class Remote:
             progress = self._heard.get(self._topics.progress)
             if show is not None and progress is not None and progress is not shown:
                 shown = progress
-                show(progress)
+                with contextlib.suppress(ProgressError):  # Not the aggregator's.
+                    show(Progress.parse(progress))
             return any(answer.id == command.id for answer in self._answers)
 
         if not self._until(answered, seconds):

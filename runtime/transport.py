@@ -36,10 +36,6 @@ FLUSH_SECONDS: Final = 0.5
 NO_BROKER: Final = "answers, but not as an MQTT broker does: is --broker right?"
 
 
-Arrived = Message
-"""A message from the broker."""
-
-
 class _Client(Client):
     """paho, with a :class:`Wire` in the place of its socket."""
 
@@ -90,7 +86,7 @@ class Transport:
         self._password = password
         self._client = self._new_client()
 
-    def exchange(self, seconds: float) -> list[Arrived]:
+    def exchange(self, seconds: float) -> list[Message]:
         """Write what is pending, wait for messages for at most ``seconds``, read all there are.
 
         Also connects, as often as it takes, and keeps the connection alive.
@@ -105,7 +101,7 @@ class Transport:
             time.sleep(min(seconds, max(0.0, self._next_attempt - time.monotonic())))
             return []
         self._client.loop_misc()
-        arrived: list[Arrived] = []
+        arrived: list[Message] = []
         size = 0
         while len(arrived) < GROUP and size < GROUP_BYTES:
             if (wire := self._ready(seconds)) is None:
@@ -118,7 +114,7 @@ class Transport:
             seconds = 0
         return arrived
 
-    def acknowledge(self, messages: list[Arrived]) -> None:
+    def acknowledge(self, messages: list[Message]) -> None:
         """Tell the broker that it may forget these, which the last exchange returned."""
         wire = self._client.wire
         if wire is not None and self.connected:
@@ -143,7 +139,7 @@ class Transport:
         self.connected = False
         self._client.disconnect()
 
-    def _read(self, wire: Wire) -> list[Arrived]:
+    def _read(self, wire: Wire) -> list[Message]:
         """Read what there is; paho handles all but the messages."""
         arrived = wire.read()
         while wire.wants_paho and self._client.socket() is wire:

@@ -1,17 +1,14 @@
 """Follow a fleet's progress topic, as a person with an MQTT client would."""
 
-import json
 import queue
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
+from protocol.progress import Progress
 from protocol.topics import Topics
-
-Progress = dict[str, Any]
-"""A message of the progress topic, as the aggregator writes it."""
 
 
 class Watcher:
@@ -46,4 +43,4 @@ class Watcher:
         client.subscribe(self._topic, 1)
 
     def _take(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
-        self._messages.put(json.loads(message.payload))
+        self._messages.put(Progress.parse(bytes(message.payload)))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 import numpy as np
 
 from protocol import feedback, fixed, sparse
-from simulation.conditions import POISON_STREAM, TASKS_STREAM, Poisoned
+from simulation.conditions import POISON_STREAM, TASKS_STREAM, Poisoning
 from simulation.engine.passes import ONLINE, Passes
 from simulation.errors import SimulationError
 from simulation.processes import leave_interrupts, spawning
@@ -60,7 +60,7 @@ class Order(NamedTuple):
         ]
 
 
-class Learned(NamedTuple):
+class LocalUpdate(NamedTuple):
     """What a board has to send."""
 
     block: bytes
@@ -91,7 +91,7 @@ class Trainer:
     names: Sequence[str]
     tasks: Tasks
     engine: type[Engine | FloatEngine]
-    poisoned: Poisoned
+    poisoned: Poisoning
     seed: int
     passes: Passes = ONLINE
     sends: Selection | None = None
@@ -104,7 +104,7 @@ class Trainer:
     def _liars(self) -> frozenset[str]:
         return self.poisoned.among(self.names, self.seed)
 
-    def train(self, order: Order) -> list[Learned]:
+    def train(self, order: Order) -> list[LocalUpdate]:
         """Let boards learn for a round."""
         spec, published, round_ = self.spec, order.published, order.round
         engine = self.engine(spec, len(order.boards))
@@ -126,7 +126,7 @@ class Trainer:
         # In float64 a network may diverge, where a board's would saturate.
         sums = np.nan_to_num(np.rint(losses), nan=_LOSS_MOST).clip(0, _LOSS_MOST)
         return [
-            Learned(*facts)
+            LocalUpdate(*facts)
             for facts in zip(
                 *(blocks, residuals, *sums.astype(np.int64).tolist(), correct.tolist()),
                 strict=True,
@@ -194,14 +194,14 @@ class Crew:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def train(self, orders: Sequence[Order]) -> list[list[Learned]]:
+    def train(self, orders: Sequence[Order]) -> list[list[LocalUpdate]]:
         """Let the boards of some orders learn.
 
         Raises:
             SimulationError: a process of the pool has died.
         """
         parts = [part for order in orders for part in order.parts()]
-        done: Iterator[list[Learned]]
+        done: Iterator[list[LocalUpdate]]
         if self._pool is None:
             done = map(self._trainer.train, parts)
         else:
@@ -224,5 +224,5 @@ def _start(trainer: Trainer) -> None:
     _trainer = trainer
 
 
-def _train(order: Order) -> list[Learned]:
+def _train(order: Order) -> list[LocalUpdate]:
     return _trainer.train(order)

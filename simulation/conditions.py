@@ -51,7 +51,7 @@ NORMAL: Final = NormalDist()
 
 
 @dataclass(frozen=True)
-class Poisoned:
+class Poisoning:
     """Some boards send what harms the fleet.
 
     Noise and the opposite, scaled, are the attacks of Blanchard, El Mhamdi, Guerraoui, Stainer,
@@ -108,7 +108,7 @@ class Conditions:
     """Share of a round's boards that fail without a word in the middle of it, 0 to below 1: without
     power they lose all that they know. They are back when the next round is announced."""
     sleep: Sleep = field(default_factory=Sleep)
-    poisoned: Poisoned = field(default_factory=Poisoned)
+    poisoned: Poisoning = field(default_factory=Poisoning)
 
     def fails(self, seed: int, board: str, round_: int, attempt: int) -> bool:
         """Whether a board fails in the middle of a round's n-th announcement."""
@@ -141,7 +141,7 @@ class NoisyLabels(Tasks):
 
 
 @dataclass(frozen=True)
-class Drifting(Tasks):
+class DriftTasks(Tasks):
     """Sensors grow old: what they read moves away from the truth, a little more in each round."""
 
     tasks: Tasks

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Evaluation:
     """How boards do that have learned from their support samples, by their query samples.
 
     Each field has a value a board, shape (boards,).
@@ -53,7 +53,7 @@ def play(
     tasks: Tasks,
     engine: Engine | FloatEngine,
     seed: int = 0,
-    told: Callable[[Words], Words] = honest,
+    claim: Callable[[Words], Words] = honest,
 ) -> Iterator[GlobalModel]:
     """The model after each of the spec's rounds.
 
@@ -62,7 +62,7 @@ def play(
         tasks: another one for each board in each round.
         engine: its boards take part in every round.
         seed: of the tasks and of stochastic rounding.
-        told: makes of what boards learned what they claim, for boards that are not honest; shapes
+        claim: makes of what boards learned what they claim, for boards that are not honest; shapes
             (boards, parameters). A board for which there is no row has not answered.
     """
     rng = np.random.default_rng(seed)
@@ -78,7 +78,7 @@ def play(
         total = PartialSum(spec.global_count, clip=spec.rounds.clip)
         updates = []
         learned = np.rint(engine.flat(local=False)).astype(np.int64)
-        for board, changes in enumerate(told(learned - model.published)):
+        for board, changes in enumerate(claim(learned - model.published)):
             block, left = feedback.encode(
                 changes, residuals[board], plan.top, spec.tensors, plan.value_bits
             )
@@ -101,7 +101,7 @@ def measure(  # noqa: PLR0913 - the last three have defaults
     *,
     round_: int = 0,
     passes: Passes = ONLINE,
-) -> Measured:
+) -> Evaluation:
     """Let each of the engine's boards reconstruct once, and ask it its query samples.
 
     Args:
@@ -118,22 +118,22 @@ def measure(  # noqa: PLR0913 - the last three have defaults
     _begin(spec, engine, published, rng)
     support = spec.training.support
     passes.learn(engine, x[:support], y[:support], local=spec.has_local)
-    asked = range(support, len(x))
-    outputs = np.array([engine.forward(x[i])[-1] for i in asked])
+    invited = range(support, len(x))
+    outputs = np.array([engine.forward(x[i])[-1] for i in invited])
     return _judge(spec, outputs, y[support:])
 
 
-def _judge(spec: Spec, outputs: NDArray[np.number], labels: Words) -> Measured:
+def _judge(spec: Spec, outputs: NDArray[np.number], labels: Words) -> Evaluation:
     """Measure outputs in activation format, shape (samples, boards, outputs)."""
     z = outputs.astype(np.float64) * 2.0**-fixed.ACTIVATION_BITS
     if not spec.is_classifier:
         squares = (z - labels * 2.0**-fixed.ACTIVATION_BITS) ** 2
-        return Measured(squares.mean(axis=(0, 2)), np.zeros(z.shape[1]))
+        return Evaluation(squares.mean(axis=(0, 2)), np.zeros(z.shape[1]))
     z = z - z.max(axis=2, keepdims=True)
     own = np.take_along_axis(z, labels, axis=2)[:, :, 0]
     loss = np.log(np.exp(z).sum(axis=2)) - own
-    told = z.argmax(axis=2) == labels[:, :, 0]
-    return Measured(loss.mean(axis=0), told.mean(axis=0))
+    claim = z.argmax(axis=2) == labels[:, :, 0]
+    return Evaluation(loss.mean(axis=0), claim.mean(axis=0))
 
 
 def _begin(

@@ -101,11 +101,11 @@ def replay(spec: Spec, case: Case) -> dict[str, Any]:
     engine.load(base, local=False)
     engine.load(spec.local_start(), local=True)
     engine.seed([case["seed"]])
-    losses, told = [], []
+    losses, correct = [], []
     for local, phase in ((True, "support"), (False, "query")):
         steps = [engine.step(_words(x), _label(y), local=local) for x, y in case[phase]]
         losses.append(sum(int(loss[0]) for loss, _ in steps))
-        told.append(sum(int(right[0]) for _, right in steps))
+        correct.append(sum(int(right[0]) for _, right in steps))
     theta = engine.flat(local=False)[0]
     changes = theta - base
     chosen = sparse.top_indices(changes, spec.plan.top)
@@ -118,7 +118,7 @@ def replay(spec: Spec, case: Case) -> dict[str, Any]:
         "phi": engine.flat(local=True)[0].tolist(),
         "theta": theta.tolist(),
         "losses": losses,
-        "told": told,
+        "correct": correct,
         "block": block.hex(),
         "applied": np.clip(applied, fixed.WEIGHT_MIN, fixed.WEIGHT_MAX).tolist(),
         "prediction": (outputs / 2**fixed.ACTIVATION_BITS).tolist(),

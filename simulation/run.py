@@ -19,11 +19,11 @@ import numpy as np
 from protocol import sparse
 from protocol.errors import SparseError
 from protocol.messages import U32, Round, Update
-from rounds.core import Announce, Close, Counted, Decision, RoundCore, State, Withdraw
-from rounds.learning import NO_TRIAL, Basis, Learning, Trial, Version
+from rounds.core import Announce, Close, Decision, RoundCore, State, UpdateKey, Withdraw
+from rounds.learning import NO_CANARY, Basis, CanaryGroup, Learning, Version
 from rounds.model import GlobalModel
 from rounds.sums import PartialSum
-from simulation.boards import Learned, Order
+from simulation.boards import LocalUpdate, Order
 from simulation.errors import SimulationError
 from simulation.traffic import Traffic
 
@@ -51,7 +51,7 @@ class Record:
 
     round: int
     version: int
-    """The newest, which came of the round; perhaps on trial."""
+    """The newest, which came of the round; perhaps the canary."""
     loss: float
     """Of the query samples: mean squared error, or cross-entropy in nats."""
     support_loss: float
@@ -61,9 +61,9 @@ class Record:
     """Updates in the version."""
     late: int
     """Those among them that were for an earlier round."""
-    asked: int
-    trial: str | None
-    """What the round said of the version on trial."""
+    invited: int
+    canary: str | None
+    """What the round said of the canary version."""
     note: str
     """What a person should know of how the updates were combined, if anything."""
     bytes_up: int
@@ -90,7 +90,7 @@ class _Asked:
 
     round: int
     attempt: int
-    trial: Trial
+    canary: CanaryGroup
 
 
 class Run:
@@ -135,7 +135,7 @@ class Run:
         self._residuals: dict[int, NDArray[np.int16]] = {}
         # What the aggregator is at.
         self._open: _Asked | None = None
-        self._trials: dict[int, Trial] = {}
+        self._canaries: dict[int, CanaryGroup] = {}
         self._arrived: list[bytes] = []
         self._sums: dict[Basis, PartialSum] = {}
         self._summed: list[tuple[Basis, str, sparse.Sparse]] = []  # One by one, for some rules.
@@ -230,54 +230,54 @@ class Run:
 
     def _begin(self) -> None:
         """Set boards to work that are free and asked by the open round."""
-        asked, self._seeking = self._seeking, set()
+        invited, self._seeking = self._seeking, set()
         cohort = self.core.cohort
         if self._open is None or cohort is None:
             return
-        round_, attempt, trial = self._open.round, self._open.attempt, self._open.trial
+        round_, attempt, canary = self._open.round, self._open.attempt, self._open.canary
         batches: dict[bool, list[_Job]] = {}
-        for board in sorted(asked - self._jobs.keys()):
+        for board in sorted(invited - self._jobs.keys()):
             name = self._names[board]
-            if self._learned_in[board] == round_ or not cohort.asks(name, round_):
+            if self._learned_in[board] == round_ or not cohort.invites(name, round_):
                 continue
             job = self._jobs[board] = _Job(board, round_)
             self._learned_in[board] = round_
-            self._fetch(board, on_trial=trial.has(name))
+            self._fetch(board, is_canary=canary.has(name))
             if self._conditions.fails(self._seed, name, round_, attempt):
                 self._failed.add(board)
                 self.traffic.fail(board)
             else:
-                batches.setdefault(trial.has(name), []).append(job)
+                batches.setdefault(canary.has(name), []).append(job)
                 self._after(self._takes[board], partial(self._send, job))
-        orders = [self._order(jobs, on_trial=on_trial) for on_trial, jobs in batches.items()]
+        orders = [self._order(jobs, is_canary=is_canary) for is_canary, jobs in batches.items()]
         for jobs, learned in zip(batches.values(), self._crew.train(orders), strict=True):
             for job, what in zip(jobs, learned, strict=True):
                 job.residual = what.residual
                 job.update = self._pack(job, what)
 
-    def _fetch(self, board: int, *, on_trial: bool) -> None:
+    def _fetch(self, board: int, *, is_canary: bool) -> None:
         """Get the version to work on, where a board has another one."""
-        model = self._model(on_trial=on_trial)
+        model = self._model(is_canary=is_canary)
         if self._version[board] != model.version:
             if model.version not in self._chunks:
                 self._chunks = {model.version: self.traffic.sizes(model.chunks())}
             self.traffic.fetch(board, self._chunks[model.version])
             self._version[board] = model.version
 
-    def _model(self, *, on_trial: bool) -> GlobalModel:
-        trial = self.learning.trial if on_trial else None
-        return (trial or self.learning.stable).model
+    def _model(self, *, is_canary: bool) -> GlobalModel:
+        canary = self.learning.canary if is_canary else None
+        return (canary or self.learning.stable).model
 
-    def _order(self, jobs: list[_Job], *, on_trial: bool) -> Order:
+    def _order(self, jobs: list[_Job], *, is_canary: bool) -> Order:
         residuals = None
         if self._keeps:
             nothing = np.zeros(self.spec.global_count, np.int16)
             residuals = np.array([self._residuals.get(job.board, nothing) for job in jobs])
         boards = tuple(job.board for job in jobs)
-        published = self._model(on_trial=on_trial).published.copy()
+        published = self._model(is_canary=is_canary).published.copy()
         return Order(jobs[0].round, published, boards, residuals)
 
-    def _pack(self, job: _Job, learned: Learned) -> bytes:
+    def _pack(self, job: _Job, learned: LocalUpdate) -> bytes:
         """A board's update, as it sends it."""
         training, name = self.spec.training, self._names[job.board]
         nonce = blake2b(f"{self._seed}/{name}/{job.round}".encode(), digest_size=4).digest()
@@ -330,11 +330,11 @@ class Run:
 
     def _take_in(self) -> None:
         """Sum the updates that have arrived, as one group."""
-        digests: dict[Counted, bytes] = {}
+        digests: dict[UpdateKey, bytes] = {}
         updates = [Update.unpack(payload) for payload in self._arrived]
         blocks = sparse.decode_all([update.changes for update in updates], self.spec.tensors)
         for update, block, payload in zip(updates, blocks, self._arrived, strict=True):
-            counted = Counted(update.round, update.board)
+            counted = UpdateKey(update.round, update.board)
             digest = blake2b(payload, digest_size=DIGEST_BYTES).digest()
             refusal = self.core.verdict(*counted, digest, digests.get(counted))
             if refusal is not None or isinstance(block, SparseError):
@@ -343,8 +343,8 @@ class Run:
                     f"({refusal or block}): this is a fault of the simulation, please report it"
                 )
             digests[counted] = digest
-            on_trial = self._trials.get(update.round, NO_TRIAL).has(update.board)
-            basis = Basis(self.core.round - update.round, on_trial)
+            is_canary = self._canaries.get(update.round, NO_CANARY).has(update.board)
+            basis = Basis(self.core.round - update.round, is_canary)
             if basis not in self._sums:
                 clip = self.spec.rounds.clip
                 self._sums[basis] = PartialSum(self.spec.global_count, clip=clip)
@@ -358,23 +358,23 @@ class Run:
                 self.traffic.receipts(round_, boards)
 
     def _announce(self, announced: Announce) -> None:
-        trial, rules = self.learning.on_trial(), self.spec.rounds
+        canary, rules = self.learning.canary_group(), self.spec.rounds
         message = Round(
             lineage=self._lineage,
             round=announced.round,
             version=self.model.version,
-            asked=announced.limit,
+            ticket_limit=announced.ticket_limit,
             deadline=int(rules.deadline * 1000),
             chosen=announced.chosen,
             max_age=rules.oldest,
-            trial=trial.version,
-            share=trial.share,
+            canary_version=canary.version,
+            canary_share=canary.share,
         )
-        self._trials[announced.round] = trial
-        self._open = _Asked(announced.round, announced.empty_deadlines, trial)
+        self._canaries[announced.round] = canary
+        self._open = _Asked(announced.round, announced.empty_deadlines, canary)
         self.traffic.announce(message.pack())
         self._hear_of(announced.round)
-        self._seeking.update(self._numbers[name] for name in announced.asked)
+        self._seeking.update(self._numbers[name] for name in announced.invited)
         self._after(rules.deadline, _look)
 
     def _close(self, closed: Close) -> Record:
@@ -383,7 +383,7 @@ class Run:
         came = self.learning.close(sums, self._summed, closed.round)
         self._summed = []
         oldest = self.core.round - self.spec.rounds.oldest
-        self._trials = {n: trial for n, trial in self._trials.items() if n >= oldest}
+        self._canaries = {n: canary for n, canary in self._canaries.items() if n >= oldest}
         if self.model.version != before:
             self._publish()
         sent = int(self.traffic.up.sum()), int(self.traffic.down.sum())
@@ -401,8 +401,8 @@ class Run:
             accuracy=total.query_correct / total.query if is_classes else None,
             accepted=total.weight,
             late=sum(sums[basis].weight for basis in sums if basis.age),
-            asked=closed.asked,
-            trial=came.verdict.value if came.verdict else None,
+            invited=closed.invited,
+            canary=came.verdict.value if came.verdict else None,
             note=came.combined.note,
             bytes_up=sent[0] - up,
             bytes_down=sent[1] - down,

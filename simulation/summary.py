@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from protocol.spec.spec import Spec
-    from simulation.fleet import Measured
+    from simulation.fleet import Evaluation
     from simulation.run import Record
 
 
@@ -42,7 +42,7 @@ class Summary:
 
 
 def summarise(
-    spec: Spec, boards: int, records: Sequence[Record], held_out: Measured | None, seconds: float
+    spec: Spec, boards: int, records: Sequence[Record], held_out: Evaluation | None, seconds: float
 ) -> Summary:
     """Sum up closed rounds.
 

@@ -68,14 +68,14 @@ class Traffic:
         """Who is on the network."""
         self._shards = np.array([shard_of(name) for name in names])
         self._retained: dict[str, int] = {}  # What who subscribes hears at once, in bytes.
-        self._retain(self._topics.spec, len(spec.plan.pack()))
+        self._retain(self._topics.plan, len(spec.plan.pack()))
 
     def connect(self, board: int) -> None:
         """A board connects, subscribes, says that it is ready, and hears what is retained."""
         name, topics = self._names[board], self._topics
         client = f"tmf-{topics.fleet}-{name}"
         will = 2 * _TEXT + len(topics.state(name)) + len(_LOST)
-        filters = (topics.spec, topics.delta, topics.round, topics.receipt(self._shards[board]))
+        filters = (topics.plan, topics.delta, topics.round, topics.receipt(self._shards[board]))
         self.up[board] += packet(_CONNECT + _TEXT + len(client) + will)
         self.up[board] += sum(packet(2 + _TEXT + len(topic) + 1) for topic in filters)
         self.down[board] += ACK + _SUBACK * len(filters)

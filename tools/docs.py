@@ -92,9 +92,9 @@ def states() -> str:
     return table(["state", "what ends it", "then"], rows)
 
 
-def refusals() -> str:
+def reject_reasons() -> str:
     """Why an update is not counted."""
-    docs = attribute_docs("rounds/core.py", "Refusal")
+    docs = attribute_docs("rounds/core.py", "RejectReason")
     return table(["reason", "the update is"], ([f"`{k.lower()}`", v] for k, v in docs.items()))
 
 
@@ -378,7 +378,7 @@ def methods() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "states": states,
-    "refusals": refusals,
+    "refusals": reject_reasons,
     "spec": lambda: keys_of(Spec),
     "spec-model": lambda: keys_of(Model),
     "spec-layer": layers,

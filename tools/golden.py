@@ -138,7 +138,7 @@ def message_vectors() -> Vectors:
         _message("a round for chosen boards", messages.Round(*some, 0, 30000, chosen, 0, 0, 0)),
         _message("a round for many", crowd),
         _message("a round that waits for the late", messages.Round(*some, 2**32, 9, b"", 4, 0, 0)),
-        _message("a round with a trial", messages.Round(*some, 2**32, 9, b"", 0, 5, 2**29)),
+        _message("a round with a canary", messages.Round(*some, 2**32, 9, b"", 0, 5, 2**29)),
         _message("a round at its most", widest),
         _message("a chunk", messages.Chunk(0xCAFE0001, 2, 1, 3, 0x12345678, b"\0\1\2\xff")),
         _message("a bin16", messages.Chunk(0xCAFE0001, 2, 0, 3, u32, bytes(range(256)) + b"more")),
@@ -365,9 +365,11 @@ def hash_vectors() -> Vectors:
     ]
     chosen = cohort.name_in(7, ["board-01", "board-03"])
     lists = [b"", chosen, chosen[:3], chosen[1:], chosen[::-1]]
-    asking = [("board-01", 7, limit, these.hex()) for limit in (0, 2**30, 2**32) for these in lists]
+    invitations = [
+        ("board-01", 7, limit, these.hex()) for limit in (0, 2**30, 2**32) for these in lists
+    ]
     mine = cohort.ticket("board-01/trial", 9)
-    trials = [("board-01", 9, share) for share in (0, 2**31, mine, mine + 1, 2**32)]
+    canaries = [("board-01", 9, share) for share in (0, 2**31, mine, mine + 1, 2**32)]
     draws = [(1, 5, 4096), (0, 3, 1), (2**32 - 1, 4, 724), (0x80000000, 3, 32768)]
     outputs: list[Any] = [
         *(([0, 0], 1), ([0], 0), ([8191, -8191], 0), ([8191, -8191], 1), ([5, 5, 5], 2)),
@@ -383,8 +385,8 @@ def hash_vectors() -> Vectors:
     return [
         _function("fnv1a", [[text] for text in texts], fixed.fnv1a),
         _function("ticket", boards, cohort.ticket),
-        _function("is_asked", asking, _is_asked),
-        _function("is_on_trial", trials, cohort.is_on_trial),
+        _function("is_invited", invitations, _is_invited),
+        _function("is_canary", canaries, cohort.is_canary),
         _function("shard", [[text] for text in texts], topics.shard_of),
         _function(
             "uniform_weights",
@@ -411,8 +413,8 @@ def hash_vectors() -> Vectors:
     ]
 
 
-def _is_asked(board: str, round_: int, limit: int, chosen: str) -> bool:
-    return cohort.is_asked(board, round_, limit, bytes.fromhex(chosen))
+def _is_invited(board: str, round_: int, limit: int, chosen: str) -> bool:
+    return cohort.is_invited(board, round_, limit, bytes.fromhex(chosen))
 
 
 def _cross_entropy(outputs: list[int], label: int) -> list[int]:

@@ -182,7 +182,7 @@ def bytes_most(spec: Spec) -> int:
     and whatever the rates: as integers they are a byte or two shorter or longer.
     """
     spec = applied(spec, {"rate_local": 0.5, "rate_global": 0.5})
-    asked = spec.rounds.asking
+    asked = spec.rounds.invitations
     names = board_names(asked)
     traffic = Traffic(spec, names)
     for board in range(asked):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from protocol.spec.spec import Spec
 from simulation.boards import Crew, Trainer
-from simulation.conditions import Conditions, Poison, Poisoned
+from simulation.conditions import Conditions, Poison, Poisoning
 from simulation.engine.fixed import Engine
 from simulation.errors import SimulationError
 from simulation.fleet import measure
@@ -97,7 +97,7 @@ def played(job: Job, pools: Pools) -> Iterator[Score]:
     names = board_names(job.boards)
     learned = _sized(pools.learned, training.support, training.query)
     exam = _sized(pools.tested if job.final else pools.validated, training.support, job.asked)
-    trainer = Trainer(spec, names, learned, Engine, Poisoned(0, Poison.FLIP), job.seed)
+    trainer = Trainer(spec, names, learned, Engine, Poisoning(0, Poison.FLIP), job.seed)
     rungs = {count} if job.final else {max(1, round(count * share)) for share in RUNGS}
     with Crew(trainer) as crew:
         run, bytes_ = Run(spec, names, crew, Conditions(), job.seed), 0

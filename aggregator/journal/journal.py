@@ -24,9 +24,9 @@ import numpy as np
 from aggregator.history import Counters, RoundFacts
 from aggregator.journal.schema import JOURNAL
 from protocol.spec.spec import Spec
-from rounds.cohort import Cohort, Known
-from rounds.core import Announce, Counted, Resumed, State
-from rounds.learning import NO_TRIAL, Learning, Trial, Verdict, Version
+from rounds.cohort import BoardFacts, Cohort
+from rounds.core import Announce, ResumePoint, State, UpdateKey
+from rounds.learning import NO_CANARY, CanaryGroup, Learning, Verdict, Version
 from rounds.model import PUBLISHED_TYPE, GlobalModel
 from runtime.database import Database
 from runtime.errors import StateError, StateStuckError
@@ -44,11 +44,11 @@ class Entry(NamedTuple):
     payload: bytes
 
 
-class Late(NamedTuple):
+class OpenRounds(NamedTuple):
     """What a restart must know of the rounds whose updates may still come."""
 
-    resumed: Resumed
-    trials: dict[int, Trial]
+    resumed: ResumePoint
+    canaries: dict[int, CanaryGroup]
     """By round: who tried out which version."""
 
 
@@ -126,22 +126,22 @@ class Journal(Database):
         """
         with self._explained():
             row = self._db.execute(
-                "SELECT id, fleet, file, life FROM lineages ORDER BY opened DESC LIMIT 1"
+                "SELECT id, fleet, file, incarnation FROM lineages ORDER BY opened DESC LIMIT 1"
             ).fetchone()
             if row is not None:
-                self._lineage, fleet, file, life = row
+                self._lineage, fleet, file, incarnation = row
                 if fleet != spec.fleet:
                     raise StateError(
                         f"{self.path}: holds fleet {fleet!r}, but the spec is of fleet "
                         f"{spec.fleet!r}; take the right spec, or another --state folder"
                     )
                 if file == spec.model_dump_json():
-                    return self._plan().in_life(life)
+                    return self._plan().with_incarnation(incarnation)
         return self.adopt(spec, from_file=True)
 
     @_persistent
     def adopt(self, spec: Spec, *, from_file: bool = False) -> Spec:
-        """Put a spec in force; it, in the life of its lineage.
+        """Put a spec in force; it, in the incarnation of its lineage.
 
         A spec with the latest lineage's model goes on with its weights, one with an earlier
         lineage's returns to those, and any other begins a lineage.
@@ -149,22 +149,24 @@ class Journal(Database):
         text = spec.model_dump_json()
         with self._transaction() as db:
             row = db.execute(
-                "SELECT id, life FROM lineages WHERE identity = ? ORDER BY opened DESC LIMIT 1",
+                "SELECT id, incarnation FROM lineages WHERE identity = ? "
+                "ORDER BY opened DESC LIMIT 1",
                 (spec.lineage,),
             ).fetchone()
             file = text if from_file else self._file()
             if row is None:
-                life = secrets.randbits(32) | 1  # 0 means none.
+                incarnation = secrets.randbits(32) | 1  # 0 means none.
                 db.execute(
-                    "INSERT INTO lineages (fleet, identity, life, opened, state, round, file) "
+                    "INSERT INTO lineages "
+                    "(fleet, identity, incarnation, opened, state, round, file) "
                     "VALUES (?, ?, ?, 0, ?, 0, ?)",
-                    (spec.fleet, spec.lineage, life, State.GATHERING.value, file),
+                    (spec.fleet, spec.lineage, incarnation, State.GATHERING.value, file),
                 )
                 (self._lineage,) = db.execute("SELECT last_insert_rowid()").fetchone()
                 self._insert("start", Version(GlobalModel(spec)), None, None)
                 self._roles(Learning(spec, Version(GlobalModel(spec))))
             else:
-                self._lineage, life = row
+                self._lineage, incarnation = row
             db.execute(
                 "UPDATE lineages SET file = ?, opened = (SELECT max(opened) + 1 FROM lineages) "
                 "WHERE id = ?",
@@ -178,7 +180,7 @@ class Journal(Database):
             )
             db.execute("DELETE FROM cohorts WHERE lineage != ?", (self._lineage,))
             db.execute("DELETE FROM updates WHERE lineage != ?", (self._lineage,))
-        return spec.in_life(life)
+        return spec.with_incarnation(incarnation)
 
     def position(self) -> tuple[int, State]:
         """How many rounds are over, and what an operator has said of the others."""
@@ -193,7 +195,7 @@ class Journal(Database):
         with self._explained():
             rows = self._db.execute(
                 "SELECT role, version, fine, published, optimizer, delta FROM versions "
-                "WHERE lineage = ? AND role IN ('stable', 'trial')",
+                "WHERE lineage = ? AND role IN ('stable', 'canary')",
                 (self._lineage,),
             )
             found = {
@@ -205,38 +207,42 @@ class Journal(Database):
             }
             if "stable" not in found:
                 raise sqlite3.DatabaseError("it has no model")
-            return Learning(spec, found["stable"], found.get("trial"))
+            return Learning(spec, found["stable"], found.get("canary"))
 
-    def late(self, round_: int, oldest: int, state: State) -> Late:
+    def late(self, round_: int, oldest: int, state: State) -> OpenRounds:
         """The open round, and those before it whose updates may be up to ``oldest`` late."""
         with self._explained():
             cohorts: dict[int, Cohort] = {}
-            trials: dict[int, Trial] = {}
+            canaries: dict[int, CanaryGroup] = {}
             rows = self._db.execute(
-                "SELECT round, asked_below, chosen, asked, empty_deadlines, trial, share "
-                "FROM cohorts WHERE lineage = ? AND round BETWEEN ? AND ?",
+                "SELECT round, ticket_limit, chosen, invited, empty_deadlines, canary_version, "
+                "canary_share FROM cohorts WHERE lineage = ? AND round BETWEEN ? AND ?",
                 (self._lineage, round_ - oldest, round_),
             )
-            for number, below, chosen, asked, empty_deadlines, trial, share in rows:
+            for number, below, chosen, invited, empty_deadlines, canary, share in rows:
                 answered = self._db.execute(
                     "SELECT board, digest FROM updates WHERE lineage = ? AND round = ?",
                     (self._lineage, number),
                 )
-                boards = set(json.loads(asked))
+                boards = set(json.loads(invited))
                 cohort = Cohort(below, chosen, boards, empty_deadlines, dict(answered))
-                cohort.asked |= cohort.answered.keys()
+                cohort.invited |= cohort.answered.keys()
                 cohorts[number] = cohort
-                trials[number] = Trial(trial, share)
+                canaries[number] = CanaryGroup(canary, share)
             counted = self._db.execute(
                 "SELECT round, board FROM updates WHERE lineage = ? AND counted = ?",
                 (self._lineage, round_),
             )
-            return Late(Resumed(state, cohorts, [Counted(*row) for row in counted]), trials)
+            return OpenRounds(
+                ResumePoint(state, cohorts, [UpdateKey(*row) for row in counted]), canaries
+            )
 
-    def known(self) -> Known:
+    def known(self) -> BoardFacts:
         """What is known of boards."""
         with self._explained():
-            return Known(heard=dict(self._db.execute("SELECT board, heard FROM boards")))
+            return BoardFacts(
+                last_seen=dict(self._db.execute("SELECT board, last_seen FROM boards"))
+            )
 
     def payloads(self, round_: int) -> list[tuple[int, bytes]]:
         """The updates that count in a round, as they came, each with the round that it is for."""
@@ -289,15 +295,21 @@ class Journal(Database):
             db.executemany("INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
     @_persistent
-    def announce(self, announced: Announce, trial: Trial = NO_TRIAL) -> None:
+    def announce(self, announced: Announce, canary: CanaryGroup = NO_CANARY) -> None:
         """Note the open round as it is announced, for the first time or again."""
-        asked = json.dumps(sorted(announced.asked))
+        invited = json.dumps(sorted(announced.invited))
         with self._transaction() as db:
             db.execute(
                 "INSERT OR REPLACE INTO cohorts VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    *(self._lineage, announced.round, announced.limit, announced.chosen, asked),
-                    *(announced.empty_deadlines, trial.version, trial.share),
+                    *(
+                        self._lineage,
+                        announced.round,
+                        announced.ticket_limit,
+                        announced.chosen,
+                        invited,
+                    ),
+                    *(announced.empty_deadlines, canary.version, canary.share),
                 ),
             )
 
@@ -306,7 +318,7 @@ class Journal(Database):
         self,
         learning: Learning,
         facts: RoundFacts,
-        counted: Iterable[Counted],
+        counted: Iterable[UpdateKey],
         traffic: Iterable[Counters],
     ) -> None:
         """Close a round: store the version that came of it, and what is known of the round.
@@ -321,7 +333,7 @@ class Journal(Database):
         rows = ((*counters, facts.round) for counters in traffic)
         round_ = facts.round + 1
         with self._transaction() as db:
-            if facts.trial == Verdict.TAKEN_BACK.value:
+            if facts.canary == Verdict.ROLLED_BACK.value:
                 self._take_back()
             self._insert(f"round {facts.round}", learning.newest, facts.to_json(), boards)
             self._roles(learning)
@@ -389,15 +401,15 @@ class Journal(Database):
 
     def _roles(self, learning: Learning) -> None:
         """Mark the live versions, and forget what only a live version needs."""
-        trial = learning.trial.model.version if learning.trial else None
-        live = (learning.stable.model.version, trial)
+        canary = learning.canary.model.version if learning.canary else None
+        live = (learning.stable.model.version, canary)
         self._db.execute(
             "UPDATE versions SET role = 'past', fine = NULL, optimizer = NULL, delta = NULL "
-            "WHERE role NOT IN ('past', 'taken back') "
+            "WHERE role NOT IN ('past', 'rolled back') "
             "AND lineage = ? AND version != ? AND version IS NOT ?",
             (self._lineage, *live),
         )
-        for role, version in zip(("stable", "trial"), live, strict=True):
+        for role, version in zip(("stable", "canary"), live, strict=True):
             self._db.execute(
                 "UPDATE versions SET role = ? WHERE lineage = ? AND version = ?",
                 (role, self._lineage, version),
@@ -405,8 +417,8 @@ class Journal(Database):
 
     def _take_back(self) -> None:
         self._db.execute(
-            "UPDATE versions SET role = 'taken back', fine = NULL, optimizer = NULL, delta = NULL "
-            "WHERE lineage = ? AND role = 'trial'",
+            "UPDATE versions SET role = 'rolled back', fine = NULL, optimizer = NULL, delta = NULL "
+            "WHERE lineage = ? AND role = 'canary'",
             (self._lineage,),
         )
 
@@ -416,6 +428,6 @@ class Journal(Database):
         self._db.execute("DELETE FROM updates WHERE lineage = ? AND round < ?", old)
         self._db.execute(
             "UPDATE versions SET published = NULL, cohort = NULL "
-            "WHERE lineage = ? AND version = ? AND role IN ('past', 'taken back')",
+            "WHERE lineage = ? AND version = ? AND role IN ('past', 'rolled back')",
             (self._lineage, newest - self._keep_versions),
         )

@@ -9,20 +9,22 @@ JOURNAL: Final = Schema(
     what="journal",
     writer="aggregator",
     application=0x544D466A,  # "TMFj"
-    number=2,
+    number=3,
     tables="""
 CREATE TABLE lineages (
-    id INTEGER PRIMARY KEY, fleet TEXT NOT NULL, identity INTEGER NOT NULL, life INTEGER NOT NULL,
-    opened INTEGER NOT NULL, state TEXT NOT NULL, round INTEGER NOT NULL, file TEXT NOT NULL
+    id INTEGER PRIMARY KEY, fleet TEXT NOT NULL, identity INTEGER NOT NULL,
+    incarnation INTEGER NOT NULL, opened INTEGER NOT NULL, state TEXT NOT NULL,
+    round INTEGER NOT NULL, file TEXT NOT NULL
 );
 CREATE TABLE plans (
     lineage INTEGER NOT NULL, version INTEGER NOT NULL, spec TEXT NOT NULL,
     PRIMARY KEY (lineage, version)
 ) WITHOUT ROWID;
 CREATE TABLE cohorts (
-    lineage INTEGER NOT NULL, round INTEGER NOT NULL, asked_below INTEGER NOT NULL,
-    chosen BLOB NOT NULL, asked TEXT NOT NULL, empty_deadlines INTEGER NOT NULL,
-    trial INTEGER NOT NULL, share INTEGER NOT NULL, PRIMARY KEY (lineage, round)
+    lineage INTEGER NOT NULL, round INTEGER NOT NULL, ticket_limit INTEGER NOT NULL,
+    chosen BLOB NOT NULL, invited TEXT NOT NULL, empty_deadlines INTEGER NOT NULL,
+    canary_version INTEGER NOT NULL, canary_share INTEGER NOT NULL,
+    PRIMARY KEY (lineage, round)
 ) WITHOUT ROWID;
 CREATE TABLE updates (
     lineage INTEGER NOT NULL, round INTEGER NOT NULL, board TEXT NOT NULL,
@@ -38,7 +40,7 @@ CREATE TABLE versions (
 );
 CREATE TABLE boards (
     board TEXT PRIMARY KEY, up INTEGER NOT NULL, up_reported INTEGER NOT NULL,
-    down INTEGER NOT NULL, down_reported INTEGER NOT NULL, heard INTEGER NOT NULL
+    down INTEGER NOT NULL, down_reported INTEGER NOT NULL, last_seen INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE commands (id INTEGER PRIMARY KEY, command TEXT NOT NULL);
 """,

@@ -53,7 +53,7 @@ class StoredVersion:
 
     version: int
     role: str
-    """``stable``: boards work on it. ``trial``: some try it out. ``past``, or ``taken back``."""
+    """``stable``: boards work on it. ``canary``: some try it out. ``past``, or ``rolled back``."""
     made: str
     """When: ISO 8601, UTC."""
     origin: str
@@ -76,15 +76,15 @@ class Store:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         rows = db.execute(
-            "SELECT id, fleet, life, round, "
+            "SELECT id, fleet, incarnation, round, "
             "(SELECT count(*) FROM versions WHERE lineage = id) FROM lineages ORDER BY opened DESC"
         ).fetchall()
         self.lineages = [
-            Lineage(self._spec(key, life, 0).lineage, fleet, round_, versions, key)
-            for key, fleet, life, round_, versions in rows
+            Lineage(self._spec(key, incarnation, 0).lineage, fleet, round_, versions, key)
+            for key, fleet, incarnation, round_, versions in rows
         ]
         """The one in force first, the others as they were in force before; at least one."""
-        self._lives = {key: life for key, _, life, _, _ in rows}
+        self._incarnations = {key: incarnation for key, _, incarnation, _, _ in rows}
 
     @classmethod
     @contextmanager
@@ -142,8 +142,8 @@ class Store:
         return _read(*row)
 
     def spec(self, lineage: Lineage, version: int) -> Spec:
-        """The spec by which a version was made, in the life of its lineage."""
-        return self._spec(lineage.key, self._lives[lineage.key], version)
+        """The spec by which a version was made, in the incarnation of its lineage."""
+        return self._spec(lineage.key, self._incarnations[lineage.key], version)
 
     def weights(self, lineage: Lineage, version: int) -> NDArray[np.int16]:
         """A version's global parameters in weight units, shape (parameters,), in wire order.
@@ -177,14 +177,14 @@ class Store:
             weights=self.weights(lineage, version.version),
         )
 
-    def _spec(self, key: int, life: int, version: int) -> Spec:
+    def _spec(self, key: int, incarnation: int, version: int) -> Spec:
         # A plan is put in force on top of a version, and makes those after it.
         (text,) = self._db.execute(
             "SELECT spec FROM plans WHERE lineage = ? AND version <= ? "
             "ORDER BY version DESC LIMIT 1",
             (key, max(0, version - 1)),
         ).fetchone()
-        return Spec.model_validate_json(text).in_life(life)
+        return Spec.model_validate_json(text).with_incarnation(incarnation)
 
 
 def _read(  # noqa: PLR0913, PLR0917 - a row of the journal

@@ -17,7 +17,7 @@ from micropython import const
 from umqtt.simple import MQTTException
 
 from tinymetafed import link, messages, sparse, tidy
-from tinymetafed.cohort import fnv1a, is_asked, is_on_trial
+from tinymetafed.cohort import fnv1a, is_canary, is_invited
 from tinymetafed.errors import MessageError, ModelError
 from tinymetafed.model import Model
 from tinymetafed.network import Network, bytes_needed
@@ -37,9 +37,9 @@ _SETTLE = const(500)  # of silence, until all that is retained has been heard
 _RECONNECT = const(500)  # until the first try to connect, at most; doubles each time ...
 _RECONNECT_MOST = const(60000)  # ... up to this
 
-# What an announced round is to this board: the version that it works on, of the fleet or on trial,
-# where the chunks of that lie, and whether this board is asked.
-Task = namedtuple("Task", ("lineage", "round", "version", "max_age", "chunks", "is_asked"))
+# What an announced round is to this board: the version that it works on, stable or canary, where
+# the chunks of that lie, and whether this board is invited.
+Task = namedtuple("Task", ("lineage", "round", "version", "max_age", "chunks", "is_invited"))
 
 
 def _say(text):
@@ -90,13 +90,13 @@ class Client:
         self._up = ("%sup/%d/%s" % (root, shard, self.board)).encode()
         self._state = ("%sboard/%s/state" % (root, self.board)).encode()
         self._full = (root + "model/full/").encode()
-        self._trial = (root + "model/trial/").encode()
+        self._canary = (root + "model/canary/").encode()
         self._chunks = self._full  # where those that are being fetched lie
         self._delta = (root + "model/delta").encode()
         # In the order in which a board that connects needs what is retained there.
         self._handlers = OrderedDict(
             (
-                ((root + "spec").encode(), self._on_plan),
+                ((root + "plan").encode(), self._on_plan),
                 (self._delta, self._on_delta),
                 ((root + "round").encode(), self._on_round),
                 (("%sreceipt/%d" % (root, shard)).encode(), self._on_receipt),
@@ -159,7 +159,7 @@ class Client:
         start = time.ticks_ms()
         while self._listen(_SETTLE) and time.ticks_diff(time.ticks_ms(), start) < _SETTLE:
             pass
-        if not self._link.is_up or self._new_plan or self._update or self._is_asked():
+        if not self._link.is_up or self._new_plan or self._update or self._is_invited():
             return False
         self._leave("sleeping")
         return True
@@ -188,7 +188,7 @@ class Client:
             self._adopt()
         elif self._update:
             self._send()
-        elif not self._is_asked():
+        elif not self._is_invited():
             self._watch_battery()
             if not self._link.poll() and not self._can_idle(idle):
                 self._link.poll(_IDLE)
@@ -227,6 +227,7 @@ class Client:
         gc.collect()
         facts = {
             "state": state,
+            "format": messages.FORMAT,
             "client": VERSION,
             "firmware": ".".join(str(part) for part in sys.implementation.version[:3]),
             "platform": sys.platform,
@@ -251,9 +252,9 @@ class Client:
         now = time.ticks_ms()
         if self._battery and time.ticks_diff(now, self._looked) >= _IDLE:
             self._looked = now
-            state, reason, told = self._told
+            state, reason, before = self._told
             level = self._level()
-            if level is not None and (told is None or abs(level - told) >= _STEP):
+            if level is not None and (before is None or abs(level - before) >= _STEP):
                 self._report(state, reason)
 
     def _lose(self, error):
@@ -308,11 +309,13 @@ class Client:
         number = announced.round
         version = announced.version
         chunks = self._full
-        if announced.trial and is_on_trial(board, announced.trial, announced.share):
-            version = announced.trial
-            chunks = self._trial
-        asked = is_asked(board, number, announced.asked, announced.chosen)
-        return Task(announced.lineage, number, version, announced.max_age, chunks, asked)
+        if announced.canary_version and is_canary(
+            board, announced.canary_version, announced.canary_share
+        ):
+            version = announced.canary_version
+            chunks = self._canary
+        invited = is_invited(board, number, announced.ticket_limit, announced.chosen)
+        return Task(announced.lineage, number, version, announced.max_age, chunks, invited)
 
     def _on_receipt(self, payload):
         receipt = messages.unpack_receipt(payload)
@@ -395,14 +398,14 @@ class Client:
             self._report("ready")
         gc.collect()
 
-    def _is_asked(self):
-        asked = self._round
+    def _is_invited(self):
+        invited = self._round
         return (
-            asked is not None
-            and asked.is_asked
+            invited is not None
+            and invited.is_invited
             and self._plan is not None
-            and asked.lineage == self._plan.lineage
-            and (self._mine is None or asked.round != self._mine.round)
+            and invited.lineage == self._plan.lineage
+            and (self._mine is None or invited.round != self._mine.round)
         )
 
     def _fetch(self):
@@ -416,7 +419,7 @@ class Client:
             if time.ticks_diff(time.ticks_ms(), start) > _FETCH:
                 break
             if not self._round or self._round.chunks != self._chunks:
-                break  # a trial has begun or ended
+                break  # a canary has begun or ended
             self._link.poll(_IDLE)
         self._link.unsubscribe(topic)
 
@@ -454,7 +457,7 @@ class Client:
             plan.query,
             support_loss,
             query_loss,
-            network.told,
+            network.correct,
             self._link.bytes_up,
             self._link.bytes_down,
             time.ticks_diff(time.ticks_ms(), start) & 0x3FFFFFFF,

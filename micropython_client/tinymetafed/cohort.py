@@ -17,7 +17,7 @@ def ticket(board, round_):
     return value ^ value >> 16
 
 
-def is_asked(board, round_, limit, chosen):
+def is_invited(board, round_, limit, chosen):
     """Whether a round with this limit and these chosen boards asks this board."""
     drawn = ticket(board, round_)
     if drawn < limit:
@@ -32,6 +32,6 @@ def is_asked(board, round_, limit, chosen):
     return False
 
 
-def is_on_trial(board, version, share):
+def is_canary(board, version, share):
     """Whether this board tries out a version before the others; share in units of 2**-32."""
-    return ticket(board + "/trial", version) < share
+    return ticket(board + "/trial", version) < share  # the text is part of the wire format

@@ -8,7 +8,7 @@ _WIDE = const(0)  # see kernels.py
 # The table of a loss.
 _COUNT = const(0)  # outputs
 _LOSS = const(1)  # sum
-_TOLD = const(2)  # classes told right
+_CORRECT = const(2)  # classes told right
 _LOSS_CLIP = const(3)  # largest error
 
 _ACTIVATION_MAX = const(8191)
@@ -18,7 +18,7 @@ _ACTIVATION_MAX = const(8191)
 def derive(z: ptr32, y: ptr32, error: ptr32, t: ptr32):
     """The derivative of softmax and cross-entropy; y[0] is the class.
 
-    The loss is added to t[_LOSS], and t[_TOLD] counts where the largest output is the class. The
+    The loss is added to t[_LOSS], and t[_CORRECT] counts where the largest output is the class. The
     exponential and the logarithm are those of the host's ``protocol/fixed.py``.
     """
     count = t[_COUNT]
@@ -35,7 +35,7 @@ def derive(z: ptr32, y: ptr32, error: ptr32, t: ptr32):
             best = i
         i += 1
     if best == label:
-        t[_TOLD] += 1
+        t[_CORRECT] += 1
     total = 0
     far = 0
     i = 0

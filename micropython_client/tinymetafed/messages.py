@@ -11,7 +11,7 @@ from micropython import const
 from tinymetafed.errors import MessageError
 from tinymetafed.layers import Shape, windows_fit
 
-_FORMAT = const(1)
+FORMAT = const(2)
 _DEPTH = const(3)
 _RATE_MOST = const(32768)
 _ERROR_MOST = const(32767)
@@ -44,12 +44,12 @@ Round = namedtuple(
         "lineage",
         "round",
         "version",
-        "asked",
+        "ticket_limit",
         "deadline",
         "chosen",
         "max_age",
-        "trial",
-        "share",
+        "canary_version",
+        "canary_share",
     ),
 )
 _ROUND = "uuuuubuuu"
@@ -125,8 +125,15 @@ def _unpack(kind, types, data):
         values = _Reader(data).message()
     except MemoryError:
         raise MessageError("message: too long for this board")
-    if not isinstance(values, list) or len(values) != len(types) + 1 or values[0] != _FORMAT:
-        raise MessageError("message: not format 1 with %d fields" % len(types))
+    if not isinstance(values, list) or not values or not isinstance(values[0], int):
+        raise MessageError("message: not an array that starts with a format number")
+    if values[0] != FORMAT:
+        raise MessageError(
+            "the aggregator speaks format %d, this client %d: update whichever is older"
+            % (values[0], FORMAT)
+        )
+    if len(values) != len(types) + 1:
+        raise MessageError("message: not %d fields" % len(types))
     for i, letter in enumerate(types):
         value = values[i + 1]
         wanted = {"u": int, "b": memoryview, "a": list}[letter]
@@ -205,7 +212,7 @@ class UpdateWriter:
         """
         self._at = 0
         self._byte(0x90 | 15)
-        self._byte(_FORMAT)
+        self._byte(FORMAT)
         self._uint(lineage)
         self._uint(round_)
         self._byte(0xD9)

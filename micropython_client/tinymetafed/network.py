@@ -23,7 +23,7 @@ _ONE = const(512)
 _SEED_STEP = const(0x2545F491)
 _STATE = const(16)  # of a layer's table
 _LOSS = const(1)  # of the tally
-_TOLD = const(2)
+_CORRECT = const(2)
 
 
 def _set_word(words, i, value):
@@ -145,7 +145,7 @@ class Network:
     def begin_phase(self):
         """Start the sums of a phase anew."""
         self.tally[_LOSS] = 0
-        self.tally[_TOLD] = 0
+        self.tally[_CORRECT] = 0
 
     @property
     def loss(self):
@@ -153,9 +153,9 @@ class Network:
         return self.tally[_LOSS]
 
     @property
-    def told(self):
+    def correct(self):
         """Samples of this phase whose class led the outputs before they were learned from."""
-        return self.tally[_TOLD]
+        return self.tally[_CORRECT]
 
     @micropython.native
     def read(self, x, y):

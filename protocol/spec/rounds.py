@@ -20,7 +20,7 @@ class Canary(Part):
     tolerance: float = Field(
         ge=0,
         le=100,
-        description="It is taken back when their loss exceeds the others' by more than this share.",
+        description="It is rolled back when their loss exceeds the others' by more than this.",
     )
 
 
@@ -35,7 +35,7 @@ class Rounds(Part):
     cohort: int = Field(ge=1, le=1_000_000, description="Boards at work in a round.")
     choose: Literal["sampling", "fairness", "battery"] = Field(
         default="sampling",
-        description="Whom it asks: each alike, who was not heard for longest, or the best charged.",
+        description="Whom it invites: each alike, the longest unseen, or the best charged.",
     )
     extra: float = Field(
         default=0.0,
@@ -91,18 +91,18 @@ class Rounds(Part):
                 "and a buffered round may hold two: take mode = 'synchronous'"
             )
             raise ValueError(msg)
-        if self.choose != "sampling" and self.asking > MOST_CHOSEN:
+        if self.choose != "sampling" and self.invitations > MOST_CHOSEN:
             msg = (
-                f"a round can name at most {MOST_CHOSEN} boards, and this one asks {self.asking}: "
-                f"take choose = 'sampling', or a smaller cohort"
+                f"a round can name at most {MOST_CHOSEN} boards, and this one invites "
+                f"{self.invitations}: take choose = 'sampling', or a smaller cohort"
             )
             raise ValueError(msg)
-        check(self.combine, self.privacy, self.asking, self.closing)
+        check(self.combine, self.privacy, self.invitations, self.closing)
         return self
 
     @property
-    def asking(self) -> int:
-        """Boards that a round asks."""
+    def invitations(self) -> int:
+        """Boards that a round invites."""
         return ceil(self.cohort * (1 + self.extra))
 
     @property

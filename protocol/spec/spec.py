@@ -70,7 +70,7 @@ class Spec(Part):
     model: Model
     training: Training
     rounds: Rounds
-    _life: int = PrivateAttr(default=0)
+    _incarnation: int = PrivateAttr(default=0)
 
     @model_validator(mode="after")
     def _in_range(self) -> Self:
@@ -150,18 +150,18 @@ class Spec(Part):
 
     @property
     def lineage(self) -> int:
-        """32 bits that change with the fleet, its seed, its model and its life."""
+        """32 bits that change with the fleet, its seed, its model and its incarnation."""
         identity = self.model_dump_json(include={"fleet", "seed", "model"})
-        return fixed.fnv1a(f"{identity}/{self._life}" if self._life else identity)
+        return fixed.fnv1a(f"{identity}/{self._incarnation}" if self._incarnation else identity)
 
-    def in_life(self, life: int) -> Self:
-        """The same spec in another life: what learned from it once shares nothing with it now.
+    def with_incarnation(self, incarnation: int) -> Self:
+        """The same spec in another incarnation: what learned in one shares nothing with another.
 
         Args:
-            life: 1 to 2**32 - 1, drawn at random by who keeps the model; 0 for none.
+            incarnation: 1 to 2**32 - 1, drawn at random by who keeps the model; 0 for none.
         """
         other = self.model_copy()
-        other._life = life  # noqa: SLF001 - its own class
+        other._incarnation = incarnation  # noqa: SLF001 - its own class
         return other
 
     @property

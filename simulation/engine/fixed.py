@@ -107,9 +107,9 @@ class Engine:
         values = self.forward(x)
         if self.loss == "mse":
             loss, error = _squared_error(values[-1], y)
-            told = np.zeros_like(loss)
+            correct = np.zeros_like(loss)
         else:
-            loss, error, told = cross_entropy(values[-1], y)
+            loss, error, correct = cross_entropy(values[-1], y)
         error = self._saturate(error, self._clip, "errors")
         first = min(
             i for i, layer in enumerate(self.layers) if layer.local == local and layer.parameters
@@ -121,7 +121,7 @@ class Engine:
                 error = self._back(i, grid, values[i])
             if layer.local == local and layer.parameters:
                 self._update(i, grid, values[i])
-        return loss, told
+        return loss, correct
 
     def _back(self, i: int, error: Words, below: Words) -> Words:
         """The error of the values below layer i: through it, then through their own ReLU."""
@@ -288,8 +288,8 @@ def cross_entropy(z: Words, classes: Words) -> tuple[Words, Words, Words]:
     np.put_along_axis(error, classes, own, axis=1)
     far = np.take_along_axis(distance, classes, axis=1)
     loss = fixed.log_of(total) + (far << (fixed.LOSS_BITS - fixed.ACTIVATION_BITS))
-    told = z.argmax(axis=1) == classes[:, 0]
-    return loss[:, 0], error, told.astype(np.int64)
+    correct = z.argmax(axis=1) == classes[:, 0]
+    return loss[:, 0], error, correct.astype(np.int64)
 
 
 def _next_states(states: NDArray[np.uint64], count: int) -> NDArray[np.uint64]:

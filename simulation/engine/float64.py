@@ -109,7 +109,7 @@ class FloatEngine:
         batch = x if x.ndim == 3 else x[:, None]
         labels = y if y.ndim == 3 else y[:, None]
         values, seen = self._forward(batch)
-        loss, error, told = self._judge(values[-1], labels)
+        loss, error, correct = self._judge(values[-1], labels)
         error = np.clip(error, -self._clip, self._clip) / batch.shape[1]
         first = min(
             i for i, layer in enumerate(self.layers) if layer.local == local and layer.parameters
@@ -128,7 +128,7 @@ class FloatEngine:
                     change = e.transpose(0, 2, 1) @ seen[i].reshape(*seen[i].shape[:2], -1)
                 w[:, :, :-1] -= self._rates[i] * change
                 w[:, :, -1] -= self._rates[i] * e.sum(axis=1)
-        return loss.sum(axis=1) * 2**fixed.LOSS_BITS, told.sum(axis=1).astype(np.int64)
+        return loss.sum(axis=1) * 2**fixed.LOSS_BITS, correct.sum(axis=1).astype(np.int64)
 
     def _judge(self, z: Reals, y: Words) -> tuple[Reals, Reals, NDArray[np.bool_]]:
         """Losses, their derivatives, and whether the class leads; a sample each."""

@@ -39,7 +39,7 @@ class Passes:
             Sums of the losses in loss format and of the classes told, each before it was learned
             from for the first time; shapes (boards,).
         """
-        loss, told = np.zeros(engine.boards), np.zeros(engine.boards, np.int64)
+        loss, correct = np.zeros(engine.boards), np.zeros(engine.boards, np.int64)
         for epoch in range(self.epochs):
             for at in range(0, len(x), self.batch):
                 if self.batch == 1:
@@ -49,8 +49,8 @@ class Passes:
                     batch = x[some].swapaxes(0, 1), y[some].swapaxes(0, 1)
                     facts = engine.step(*batch, local=local)
                 if epoch == 0:
-                    loss, told = loss + facts[0], told + facts[1]
-        return loss, told
+                    loss, correct = loss + facts[0], correct + facts[1]
+        return loss, correct
 
 
 ONLINE: Final = Passes()

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from aggregator.ingest import Ingest
 from aggregator.journal.journal import Journal
 from protocol.messages import MAX_MESSAGE_BYTES, Update
+from protocol.mqtt import Message
 from protocol.sparse import decode, encode
 from protocol.spec.spec import Spec
 from protocol.topics import Topics
-from rounds.core import Refusal, RoundCore
+from rounds.core import RejectReason, RoundCore
 from rounds.learning import Basis
 from rounds.sums import PartialSum
 from runtime.errors import StateError
-from runtime.transport import Arrived
 
 SPEC = Spec.from_file(Path(__file__).resolve().parents[2] / "specs" / "sine.toml")
 TOPICS = Topics(SPEC.fleet)
@@ -37,8 +37,8 @@ def update(board: str = BOARDS[0], round_: int = 0, entries: int = 5) -> Update:
     )
 
 
-def arrived(message: Update, board: str | None = None) -> Arrived:
-    return Arrived(TOPICS.up(board or message.board), message.pack(), 1)
+def arrived(message: Update, board: str | None = None) -> Message:
+    return Message(TOPICS.up(board or message.board), message.pack(), 1)
 
 
 class Bench:
@@ -58,7 +58,7 @@ class Bench:
     @property
     def total(self) -> PartialSum:
         """Of all that counts; nothing is late here."""
-        return self.ingest.sums.get(Basis(0, on_trial=False), PartialSum(SPEC.global_count))
+        return self.ingest.sums.get(Basis(0, is_canary=False), PartialSum(SPEC.global_count))
 
     def payloads(self) -> list[bytes]:
         return [payload for _, payload in self.journal.payloads(0)]
@@ -69,8 +69,8 @@ class Bench:
         self.core.tick(1e9)
         assert self.core.round == 1
 
-    def reasons(self, *messages: Arrived) -> list[Refusal]:
-        return [refused.reason for refused in self.ingest.take(messages).refused]
+    def reasons(self, *messages: Message) -> list[RejectReason]:
+        return [rejected.reason for rejected in self.ingest.take(messages).rejected]
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_a_group_is_journaled_summed_and_receipted(bench: Bench) -> None:
     taken = bench.ingest.take([arrived(message) for message in updates])
     assert taken.accepted == updates
     assert taken.receipts == {0: set(BOARDS[:3])}
-    assert taken.refused == []
+    assert taken.rejected == []
     assert sorted(bench.payloads()) == sorted(message.pack() for message in updates)
     assert bench.cohort.answered.keys() == set(BOARDS[:3])
     expected = np.zeros(SPEC.global_count, np.int64)
@@ -135,32 +135,33 @@ def test_reasons(bench: Bench) -> None:
     plan = SPEC.plan
     fine = update()
     cases = [
-        (Refusal.OVERSIZE, Arrived(TOPICS.up("a"), bytes(MAX_MESSAGE_BYTES + 1), 1)),
-        (Refusal.GARBLED, Arrived(TOPICS.up("a"), b"", 1)),
-        (Refusal.GARBLED, Arrived(TOPICS.up("a"), b"\x93\x01\x02\x03", 1)),
-        (Refusal.GARBLED, arrived(replace(fine, query=0))),
-        (Refusal.GARBLED, arrived(replace(fine, support=plan.support + 1))),
-        (Refusal.GARBLED, arrived(replace(fine, query_correct=plan.query + 1))),
-        (Refusal.GARBLED, arrived(replace(fine, query=5, query_correct=6))),
-        (Refusal.IDENTITY, arrived(fine, BOARDS[1])),
-        (Refusal.IDENTITY, Arrived(TOPICS.root + "/up/99/" + BOARDS[0], fine.pack(), 1)),
-        (Refusal.LINEAGE, arrived(replace(fine, lineage=plan.lineage ^ 1))),
-        (Refusal.FUTURE, arrived(replace(fine, round=1))),
-        (Refusal.SPARSE, arrived(replace(fine, changes=fine.changes[:-1]))),
-        (Refusal.SPARSE, arrived(update(entries=plan.top + 1))),
+        (RejectReason.OVERSIZE, Message(TOPICS.up("a"), bytes(MAX_MESSAGE_BYTES + 1), 1)),
+        (RejectReason.GARBLED, Message(TOPICS.up("a"), b"", 1)),
+        (RejectReason.FORMAT, Message(TOPICS.up("a"), b"\x93\x01\x02\x03", 1)),
+        (RejectReason.GARBLED, Message(TOPICS.up("a"), b"\x93\x02\x02\x03", 1)),
+        (RejectReason.GARBLED, arrived(replace(fine, query=0))),
+        (RejectReason.GARBLED, arrived(replace(fine, support=plan.support + 1))),
+        (RejectReason.GARBLED, arrived(replace(fine, query_correct=plan.query + 1))),
+        (RejectReason.GARBLED, arrived(replace(fine, query=5, query_correct=6))),
+        (RejectReason.IDENTITY, arrived(fine, BOARDS[1])),
+        (RejectReason.IDENTITY, Message(TOPICS.root + "/up/99/" + BOARDS[0], fine.pack(), 1)),
+        (RejectReason.LINEAGE, arrived(replace(fine, lineage=plan.lineage ^ 1))),
+        (RejectReason.FUTURE, arrived(replace(fine, round=1))),
+        (RejectReason.SPARSE, arrived(replace(fine, changes=fine.changes[:-1]))),
+        (RejectReason.SPARSE, arrived(update(entries=plan.top + 1))),
     ]
     assert bench.reasons(*(message for _, message in cases)) == [reason for reason, _ in cases]
     assert bench.payloads() == []
 
 
 def test_a_board_that_is_not_asked_is_refused(bench: Bench) -> None:
-    bench.cohort.limit = 0
-    assert bench.reasons(arrived(update())) == [Refusal.UNINVITED]
+    bench.cohort.ticket_limit = 0
+    assert bench.reasons(arrived(update())) == [RejectReason.UNINVITED]
 
 
 def test_an_update_for_a_round_that_is_over_is_stale(bench: Bench) -> None:
     bench.close_round()
-    assert bench.reasons(arrived(update(round_=0))) == [Refusal.STALE]
+    assert bench.reasons(arrived(update(round_=0))) == [RejectReason.STALE]
 
 
 # --- Duplicates: a receipt was lost, or a board has restarted
@@ -170,9 +171,9 @@ def test_a_resent_update_counts_once_and_is_receipted_again(bench: Bench) -> Non
     first = bench.ingest.take([arrived(update()), arrived(update())])  # In one group,
     again = bench.ingest.take([arrived(update())])  # and in another.
     assert [len(first.accepted), len(again.accepted)] == [1, 0]
-    assert [refused.reason for refused in first.refused + again.refused] == [
-        Refusal.DUPLICATE,
-        Refusal.DUPLICATE,
+    assert [rejected.reason for rejected in first.rejected + again.rejected] == [
+        RejectReason.DUPLICATE,
+        RejectReason.DUPLICATE,
     ]
     assert first.receipts == again.receipts == {0: {BOARDS[0]}}
     assert bench.total.weight == 1
@@ -185,8 +186,8 @@ def test_a_refused_update_does_not_stand_in_the_way_of_a_sound_one(bench: Bench)
     group = [cut, replace(update(), query=0), update(), replace(update(), nonce=2)]
     taken = bench.ingest.take([arrived(message) for message in group])
     assert taken.accepted == [update()]
-    assert {refused.reason for refused in taken.refused} == {
-        *(Refusal.SPARSE, Refusal.GARBLED, Refusal.CONFLICT)
+    assert {rejected.reason for rejected in taken.rejected} == {
+        *(RejectReason.SPARSE, RejectReason.GARBLED, RejectReason.CONFLICT)
     }
     assert taken.receipts == {0: {BOARDS[0]}}
 
@@ -195,9 +196,9 @@ def test_of_two_updates_the_first_counts_and_the_board_may_rest(bench: Bench) ->
     other = replace(update(), nonce=2)
     first = bench.ingest.take([arrived(update()), arrived(other)])
     again = bench.ingest.take([arrived(other)])
-    assert [refused.reason for refused in first.refused + again.refused] == [
-        Refusal.CONFLICT,
-        Refusal.CONFLICT,
+    assert [rejected.reason for rejected in first.rejected + again.rejected] == [
+        RejectReason.CONFLICT,
+        RejectReason.CONFLICT,
     ]
     assert again.receipts == {0: {BOARDS[0]}}
     assert bench.payloads() == [update().pack()]
@@ -207,7 +208,10 @@ def test_a_receipt_that_comes_after_the_round_is_for_that_round(bench: Bench) ->
     bench.ingest.take([arrived(update())])
     bench.close_round()
     taken = bench.ingest.take([arrived(update()), arrived(replace(update(), nonce=2))])
-    assert [refused.reason for refused in taken.refused] == [Refusal.DUPLICATE, Refusal.STALE]
+    assert [rejected.reason for rejected in taken.rejected] == [
+        RejectReason.DUPLICATE,
+        RejectReason.STALE,
+    ]
     assert taken.receipts == {0: {BOARDS[0]}}
 
 
@@ -263,8 +267,8 @@ def test_no_topic_and_no_bytes_raise_and_each_is_counted_once(
     worn_bench: Bench, messages: list[tuple[str, bytes]]
 ) -> None:
     before = worn_bench.total.weight
-    taken = worn_bench.ingest.take(Arrived(topic, payload, 1) for topic, payload in messages)
-    assert len(taken.accepted) + len(taken.refused) == len(messages)
+    taken = worn_bench.ingest.take(Message(topic, payload, 1) for topic, payload in messages)
+    assert len(taken.accepted) + len(taken.rejected) == len(messages)
     assert worn_bench.total.weight == before + len(taken.accepted)
     assert worn_bench.total.weight == len(worn_bench.payloads())
 
@@ -288,4 +292,4 @@ def test_a_sparse_block_is_either_counted_or_refused(worn_bench: Bench, block: b
     if taken.accepted:
         assert len(decode(block, SPEC.tensors).indices) <= SPEC.plan.top
     else:
-        assert [refused.reason for refused in taken.refused] == [Refusal.SPARSE]
+        assert [rejected.reason for rejected in taken.rejected] == [RejectReason.SPARSE]

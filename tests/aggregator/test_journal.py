@@ -22,8 +22,8 @@ from aggregator.store.store import read_history
 from protocol.messages import Update
 from protocol.spec.spec import Spec
 from rounds.cohort import Cohort
-from rounds.core import Announce, Counted, State
-from rounds.learning import Basis, Learning, Trial, Version
+from rounds.core import Announce, State, UpdateKey
+from rounds.learning import Basis, CanaryGroup, Learning, Version
 from rounds.model import GlobalModel
 from rounds.sums import PartialSum
 from runtime.errors import StateError, StateStuckError
@@ -68,13 +68,13 @@ def advanced(learning: Learning, round_: int = 0) -> Learning:
     """Learned from a round with one update."""
     total = PartialSum(SPEC.global_count, weight=1)
     total.changes += range(SPEC.global_count)
-    learning.close({Basis(0, on_trial=False): total}, [], round_)
+    learning.close({Basis(0, is_canary=False): total}, [], round_)
     return learning
 
 
 def closed(journal: Journal, spec: Spec, round_: int, boards: str = "a") -> None:
     """Close a round that these boards answered."""
-    counted = [Counted(round_, board) for board in boards]
+    counted = [UpdateKey(round_, board) for board in boards]
     facts = replace(FACTS, round=round_)
     journal.close_round(advanced(journal.learning(spec), round_), facts, counted, [])
 
@@ -96,7 +96,7 @@ def test_a_new_journal_starts_from_the_spec(tmp_path: Path) -> None:
 def test_the_open_round_is_remembered_with_who_answered(tmp_path: Path) -> None:
     journal, _ = started(tmp_path)
     journal.announce(Announce(0, 1234, b"", frozenset("ab"), 0))
-    journal.announce(Announce(0, 2**32, b"ab", frozenset("abc"), 1), Trial(7, 99))
+    journal.announce(Announce(0, 2**32, b"ab", frozenset("abc"), 1), CanaryGroup(7, 99))
     journal.append([entry(0, "a"), entry(0, "c")])
     journal.close()
 
@@ -104,8 +104,8 @@ def test_the_open_round_is_remembered_with_who_answered(tmp_path: Path) -> None:
     late = journal.late(0, 0, State.GATHERING)
     answered = {"a": b"digest of a", "c": b"digest of c"}
     assert late.resumed.cohorts == {0: Cohort(2**32, b"ab", set("abc"), 1, answered)}
-    assert sorted(late.resumed.counted) == [Counted(0, "a"), Counted(0, "c")]
-    assert late.trials == {0: Trial(7, 99)}
+    assert sorted(late.resumed.counted) == [UpdateKey(0, "a"), UpdateKey(0, "c")]
+    assert late.canaries == {0: CanaryGroup(7, 99)}
     assert sorted(journal.payloads(0)) == [(0, b"payload of a"), (0, b"payload of c")]
     assert journal.digest(0, "a") == b"digest of a"
     assert journal.digest(0, "b") is None
@@ -125,7 +125,7 @@ def test_a_late_update_is_remembered_with_the_round_that_it_counts_in(tmp_path: 
     journal, _ = started(tmp_path)
     late = journal.late(1, 4, State.GATHERING)
     assert late.resumed.cohorts.keys() == {0, 1}
-    assert list(late.resumed.counted) == [Counted(0, "b")]
+    assert list(late.resumed.counted) == [UpdateKey(0, "b")]
     assert journal.payloads(1) == [(0, b"payload of b")]
     journal.close()
 
@@ -136,7 +136,7 @@ def test_a_closed_round_is_a_version_with_its_facts(tmp_path: Path) -> None:
     journal.append([entry(0, "a")])
     learning = advanced(journal.learning(spec))
     counters = [Counters("a", 10, 5, 20, 8)]
-    journal.close_round(learning, FACTS, [Counted(0, "a")], counters)
+    journal.close_round(learning, FACTS, [UpdateKey(0, "a")], counters)
 
     again = journal.learning(spec).stable
     assert (again.model.version, again.delta) == (1, learning.stable.delta)
@@ -144,7 +144,7 @@ def test_a_closed_round_is_a_version_with_its_facts(tmp_path: Path) -> None:
     assert again.model.published.tobytes() == learning.stable.model.published.tobytes()
     assert journal.position() == (1, State.GATHERING)
     assert journal.traffic() == counters
-    assert journal.known().heard == {"a": 0}
+    assert journal.known().last_seen == {"a": 0}
     assert journal.history() == [FACTS]
     assert read_history(tmp_path) == [FACTS]  # While an aggregator has it open.
     journal.close()
@@ -289,7 +289,7 @@ BEGIN = """
     from aggregator.history import Counters
     from aggregator.journal.journal import Journal
     from tests.aggregator.test_journal import FACTS, SPEC, advanced, entry
-    from rounds.core import Announce, Counted
+    from rounds.core import Announce, UpdateKey
 
     def here_comes_the_end():
         print("here", flush=True)
@@ -359,7 +359,7 @@ def test_a_process_killed_while_it_closes_a_round_has_not_closed_it(
         def traffic():
             yield Counters("a", 1, 1, 1, 1)
             here_comes_the_end()
-        journal.close_round(advanced(learning), FACTS, [Counted(0, "a")], traffic())
+        journal.close_round(advanced(learning), FACTS, [UpdateKey(0, "a")], traffic())
     """)
     journal, spec = started(tmp_path)
     assert journal.learning(spec).stable.model.version == 0
@@ -373,7 +373,7 @@ def test_a_process_killed_after_it_closed_a_round_has_closed_it(
 ) -> None:
     killed("""
         journal.append([entry(0, "a")])
-        journal.close_round(advanced(learning), FACTS, [Counted(0, "a")], [])
+        journal.close_round(advanced(learning), FACTS, [UpdateKey(0, "a")], [])
         here_comes_the_end()
     """)
     journal, spec = started(tmp_path)

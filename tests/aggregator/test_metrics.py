@@ -29,10 +29,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from aggregator import drops
 from aggregator.drops import DropCounter
 from aggregator.metrics import Metrics
-from aggregator.presence import Away
+from aggregator.presence import AvailabilityCounter
 from aggregator.store.store import read_history
 from localfleet import processes
-from protocol.presence import Standing, read_presence
+from protocol.presence import Availability, read_presence
 from tests.aggregator.test_service import (
     BOARDS,
     PATIENCE,
@@ -301,17 +301,17 @@ class Sleeper:
 
 def first_count(port: int) -> bytes:
     """How many messages the broker says it has dropped; it says so a second after its start."""
-    heard: list[bytes] = []
+    received: list[bytes] = []
     client = mqtt.Client(CallbackAPIVersion.VERSION2)
     client.on_connect = lambda client, *_: client.subscribe(drops.TOPIC, 1)
-    client.on_message = lambda _client, _data, message: heard.append(bytes(message.payload))
+    client.on_message = lambda _client, _data, message: received.append(bytes(message.payload))
     client.connect("127.0.0.1", port)
     ends = time.monotonic() + PATIENCE
-    while not heard:
+    while not received:
         assert time.monotonic() < ends, "the broker has not said how many messages it dropped"
         client.loop(1.0)
     client.disconnect()
-    return heard[0]
+    return received[0]
 
 
 @real
@@ -366,14 +366,14 @@ def test_a_round_in_which_the_broker_drops_messages_is_degraded(
 
 def test_only_what_is_new_is_dropped() -> None:
     counter = DropCounter()
-    heard = [b"7", b"7", b"9", b"", b"-1", b"nan", b"10", b"0", b"2", b"1", b"9" * 21, b"3"]
-    assert [counter.moved(payload) for payload in heard] == [0, 0, 2, 0, 0, 0, 1, 0, 2, 1, 0, 2]
+    received = [b"7", b"7", b"9", b"", b"-1", b"nan", b"10", b"0", b"2", b"1", b"9" * 21, b"3"]
+    assert [counter.moved(payload) for payload in received] == [0, 0, 2, 0, 0, 0, 1, 0, 2, 1, 0, 2]
 
 
 @given(st.lists(st.binary(max_size=30) | st.integers(0, 2**64).map(lambda n: b"%d" % n)))
-def test_no_count_is_negative_and_no_bytes_raise(heard: list[bytes]) -> None:
+def test_no_count_is_negative_and_no_bytes_raise(received: list[bytes]) -> None:
     counter = DropCounter()
-    assert all(counter.moved(payload) >= 0 for payload in heard)
+    assert all(counter.moved(payload) >= 0 for payload in received)
 
 
 # --- Boards by state
@@ -382,37 +382,37 @@ def test_no_count_is_negative_and_no_bytes_raise(heard: list[bytes]) -> None:
 @pytest.mark.parametrize(
     ("payload", "expected"),
     [
-        (b'{"state":"ready"}', Standing.AWAKE),
-        (b'{"state":"training","heap":9}', Standing.AWAKE),
-        (b'{"state":"sleeping","until":9}', Standing.SLEEPING),
-        (b'{"state":"lost"}', Standing.LOST),
-        (b'{"state":"dancing"}', Standing.OTHER),
-        (b'{"state":["ready"]}', Standing.OTHER),
-        (b'"ready"', Standing.OTHER),
-        (b"[" * 4000, Standing.OTHER),
-        (b'{"state":"ready"}' + b" " * 5000, Standing.OTHER),
-        (b"\xff", Standing.OTHER),
+        (b'{"state":"ready"}', Availability.AWAKE),
+        (b'{"state":"training","heap":9}', Availability.AWAKE),
+        (b'{"state":"sleeping","until":9}', Availability.SLEEPING),
+        (b'{"state":"lost"}', Availability.LOST),
+        (b'{"state":"dancing"}', Availability.OTHER),
+        (b'{"state":["ready"]}', Availability.OTHER),
+        (b'"ready"', Availability.OTHER),
+        (b"[" * 4000, Availability.OTHER),
+        (b'{"state":"ready"}' + b" " * 5000, Availability.OTHER),
+        (b"\xff", Availability.OTHER),
         (b"", None),
     ],
 )
-def test_a_state_message_says_how_a_board_is(payload: bytes, expected: Standing | None) -> None:
-    assert read_presence(payload).standing is expected
+def test_a_state_message_says_how_a_board_is(payload: bytes, expected: Availability | None) -> None:
+    assert read_presence(payload).availability is expected
 
 
 WORDS = [b"", b'{"state":"ready"}', b'{"state":"sleeping"}', b'{"state":"lost"}', b"?"]
-WHY = [Standing.SLEEPING, Standing.LOST, Standing.OTHER]
+WHY = [Availability.SLEEPING, Availability.LOST, Availability.OTHER]
 
 
 @given(st.lists(st.tuples(st.sampled_from(BOARDS), st.sampled_from([*WORDS, None]))))
 def test_each_board_that_is_away_counts_once(story: list[tuple[str, bytes | None]]) -> None:
-    away = Away()
+    availability = AvailabilityCounter()
     last: dict[str, bytes | None] = {}
     for board, payload in story:
         last[board] = payload
         if payload is None:
-            away.answered([board])
+            availability.answered([board])
         else:
-            away.heard(board, read_presence(payload).standing)
+            availability.seen(board, read_presence(payload).availability)
     for word, expected in zip(WORDS[2:], WHY, strict=True):
-        assert away.count[expected] == list(last.values()).count(word)
-    assert away.count[Standing.AWAKE] == 0
+        assert availability.count[expected] == list(last.values()).count(word)
+    assert availability.count[Availability.AWAKE] == 0

@@ -92,7 +92,7 @@ class Boards:
     """The boards, through one connection: they speak when the test says so, and hear everything."""
 
     def __init__(self, port: int) -> None:
-        self.heard: list[tuple[str, bytes]] = []
+        self.received: list[tuple[str, bytes]] = []
         self._news = threading.Condition()
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
         self._client.on_message = self._take
@@ -111,7 +111,7 @@ class Boards:
 
     def _take(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
         with self._news:
-            self.heard.append((message.topic, bytes(message.payload)))
+            self.received.append((message.topic, bytes(message.payload)))
             self._news.notify_all()
 
     def send(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
@@ -124,8 +124,8 @@ class Boards:
 
     def plan(self) -> Plan:
         """The plan in force."""
-        self.wait("a plan", lambda: self.latest(TOPICS.spec) is not None)
-        return Plan.unpack(self.latest(TOPICS.spec) or b"")
+        self.wait("a plan", lambda: self.latest(TOPICS.plan) is not None)
+        return Plan.unpack(self.latest(TOPICS.plan) or b"")
 
     def update(self, board: str, round_: int) -> Update:
         """What a board sends in a round of the present lineage."""
@@ -137,13 +137,13 @@ class Boards:
 
     def command(self, **command: object) -> dict[str, Any]:
         """Tell the aggregator something; its answer."""
-        asked = f"request {len(self.heard)}"
-        self.send(TOPICS.command, json.dumps({**command, "id": asked}).encode())
+        invited = f"request {len(self.received)}"
+        self.send(TOPICS.command, json.dumps({**command, "id": invited}).encode())
         answers: list[dict[str, Any]] = []
 
         def answered() -> bool:
-            messages = (json.loads(text) for at, text in self.heard if at == TOPICS.answer)
-            answers.extend(message for message in messages if message["id"] == asked)
+            messages = (json.loads(text) for at, text in self.received if at == TOPICS.answer)
+            answers.extend(message for message in messages if message["id"] == invited)
             return bool(answers)
 
         self.wait(f"an answer to {command}", answered)
@@ -152,15 +152,15 @@ class Boards:
     def wait(self, what: str, condition: Callable[[], bool]) -> None:
         with self._news:
             arrived = self._news.wait_for(condition, PATIENCE)
-        assert arrived, f"waited for {what}; heard {[topic for topic, _ in self.heard][-20:]}"
+        assert arrived, f"waited for {what}; heard {[topic for topic, _ in self.received][-20:]}"
 
     def latest(self, topic: str) -> bytes | None:
-        return next((payload for at, payload in reversed(self.heard) if at == topic), None)
+        return next((payload for at, payload in reversed(self.received) if at == topic), None)
 
     def wait_for_round(self, round_: int, times: int = 1) -> Round:
         def announced() -> list[Round]:
             messages = (
-                Round.unpack(text) for at, text in self.heard if at == TOPICS.round and text
+                Round.unpack(text) for at, text in self.received if at == TOPICS.round and text
             )
             return [message for message in messages if message.round == round_]
 
@@ -170,7 +170,7 @@ class Boards:
     def wait_for_receipt(self, round_: int, board: str, times: int = 1) -> None:
         def receipts() -> int:
             topic = TOPICS.receipt(shard_of(board))
-            messages = [Receipt.unpack(text) for at, text in self.heard if at == topic]
+            messages = [Receipt.unpack(text) for at, text in self.received if at == topic]
             return sum(m.round == round_ and board in m.boards for m in messages)
 
         self.wait(f"receipt of {board} in round {round_}", lambda: receipts() >= times)
@@ -250,7 +250,7 @@ def test_a_fleet_completes_its_rounds(aggregator: Aggregator, boards: Boards) ->
     play_to_the_end(boards)
     expected = oracle([BOARDS] * 4)
     np.testing.assert_array_equal(boards.model(4), expected.published)
-    plan = boards.latest(TOPICS.spec)
+    plan = boards.latest(TOPICS.plan)
     assert plan is not None
     assert replace(Plan.unpack(plan), lineage=SPEC.lineage) == SPEC.plan
     delta = boards.latest(TOPICS.delta)
@@ -261,7 +261,7 @@ def test_a_fleet_completes_its_rounds(aggregator: Aggregator, boards: Boards) ->
     assert progress == {
         "state": "done",
         "lineage": f"{boards.plan().lineage:08x}",
-        "trial": None,
+        "canary_version": None,
         "round": 4,
         "rounds": 4,
         "version": 4,
@@ -271,17 +271,17 @@ def test_a_fleet_completes_its_rounds(aggregator: Aggregator, boards: Boards) ->
         "note": "",
         "epsilon": None,  # No privacy was asked for.
         "accepted": 16,
-        "refused": {},
+        "rejected": {},
         "bytes_up": 4 * 4000,
         "bytes_down": 4 * 7,
         "awake": 4,
-        "asked": 0,
+        "invited": 0,
         "answered": 0,
         "empty_deadlines": 0,
         "degraded_rounds": 0,
     }
     facts = read_history(aggregator.state)
-    assert [(fact.round, fact.accepted, fact.asked) for fact in facts] == [
+    assert [(fact.round, fact.accepted, fact.invited) for fact in facts] == [
         (round_, 4, 4) for round_ in range(4)
     ]
 
@@ -291,13 +291,13 @@ def test_a_board_hears_of_a_round_only_after_its_model(
 ) -> None:
     boards.are("ready", *BOARDS)
     play_to_the_end(boards)
-    topics = [topic for topic, _ in boards.heard]
-    for place, (topic, payload) in enumerate(boards.heard):
+    topics = [topic for topic, _ in boards.received]
+    for place, (topic, payload) in enumerate(boards.received):
         if topic == TOPICS.round and payload:
             version = Round.unpack(payload).version
-            before = [text for at, text in boards.heard[:place] if at == TOPICS.full(0)]
+            before = [text for at, text in boards.received[:place] if at == TOPICS.full(0)]
             assert Chunk.unpack(before[-1]).version == version
-    assert topics.index(TOPICS.spec) < topics.index(TOPICS.round)
+    assert topics.index(TOPICS.plan) < topics.index(TOPICS.round)
     assert aggregator.program.process is not None
     assert aggregator.program.process.poll() is None  # It goes on serving the model.
 
@@ -328,7 +328,7 @@ def test_killed_in_mid_round_it_goes_on_without_losing_an_update(
     play_to_the_end(boards, first=2)
     np.testing.assert_array_equal(boards.model(4), oracle([BOARDS] * 4).published)
     progress = boards.wait_for_progress(state="done")
-    assert (progress["accepted"], progress["refused"]) == (16, {"duplicate": 1})
+    assert (progress["accepted"], progress["rejected"]) == (16, {"duplicate": 1})
     assert len(read_history(aggregator.state)) == 4
 
 
@@ -423,7 +423,7 @@ def test_what_is_refused_is_counted_reported_and_harms_nothing(boards: Boards) -
     boards.send(TOPICS.up(C), replace(boards.update(C, 0), nonce=2).pack())
     play_to_the_end(boards, first=1)
     np.testing.assert_array_equal(boards.model(4), oracle([BOARDS] * 4).published)
-    assert boards.wait_for_progress(state="done")["refused"] == {
+    assert boards.wait_for_progress(state="done")["rejected"] == {
         "conflict": 1,
         "garbled": 2,
         "identity": 1,
@@ -433,7 +433,7 @@ def test_what_is_refused_is_counted_reported_and_harms_nothing(boards: Boards) -
         "stale": 1,
     }
     events = {
-        board: json.loads(boards.latest(TOPICS.event(board)) or b"{}").get("refused")
+        board: json.loads(boards.latest(TOPICS.event(board)) or b"{}").get("rejected")
         for board in [*BOARDS, "stranger"]
     }
     assert events == {
@@ -466,7 +466,7 @@ def test_a_round_that_nobody_answers_is_announced_again(tmp_path: Path, broker: 
         service.program.start()
         first = boards.wait_for_round(0)
         third = boards.wait_for_round(0, times=3)
-        assert third.asked > first.asked  # The first cohort has been silent twice.
+        assert third.ticket_limit > first.ticket_limit  # The first cohort has been silent twice.
         boards.answer(0, *BOARDS)
         boards.wait_for_round(1)
         assert boards.wait_for_progress(round=1)["empty_deadlines"] >= 1

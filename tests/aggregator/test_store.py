@@ -24,7 +24,7 @@ from cli.main import app
 from localfleet.processes import PROJECT
 from protocol import fixed
 from protocol.spec.spec import Spec
-from rounds.core import Counted
+from rounds.core import UpdateKey
 from rounds.learning import Basis, Sums
 from rounds.sums import PartialSum
 from runtime.errors import ModelFileError, StateError
@@ -57,21 +57,21 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     return call
 
 
-def learned(journal: Journal, spec: Spec, round_: int, *, on_trial: int = 0) -> None:
+def learned(journal: Journal, spec: Spec, round_: int, *, is_canary: int = 0) -> None:
     """Close a round in which boards a and b taught every weight something.
 
-    ``on_trial``: the mean loss, in loss units, of the one who tried out a version.
+    ``is_canary``: the mean loss, in loss units, of the one who tried out a version.
     """
     total = PartialSum(spec.global_count, weight=2, query=1, query_loss=100)
     total.changes += np.arange(spec.global_count) % 100 - 50
-    sums: Sums = {Basis(0, on_trial=False): total}
-    if on_trial:
-        tried = PartialSum(spec.global_count, weight=1, query=1, query_loss=on_trial)
-        sums = {**sums, Basis(0, on_trial=True): tried}
+    sums: Sums = {Basis(0, is_canary=False): total}
+    if is_canary:
+        tried = PartialSum(spec.global_count, weight=1, query=1, query_loss=is_canary)
+        sums = {**sums, Basis(0, is_canary=True): tried}
     learning = journal.learning(spec)
     verdict = learning.close(sums, [], round_).verdict
-    facts = replace(FACTS, round=round_, trial=verdict.value if verdict else None)
-    counted = [Counted(round_, "a"), Counted(round_, "b")]
+    facts = replace(FACTS, round=round_, canary=verdict.value if verdict else None)
+    counted = [UpdateKey(round_, "a"), UpdateKey(round_, "b")]
     journal.close_round(learning, facts, counted, [])
 
 
@@ -133,10 +133,10 @@ def test_the_latest_version_is_the_one_that_boards_work_on(tmp_path: Path) -> No
     journal = Journal(tmp_path)
     spec = journal.start(Spec.from_toml(CANARY))
     learned(journal, spec, 0)
-    learned(journal, spec, 1, on_trial=900)
+    learned(journal, spec, 1, is_canary=900)
     with Store.open(tmp_path) as store:
         roles = [version.role for version in store.versions(store.lineage())]
-        assert roles == ["stable", "taken back", "trial"]
+        assert roles == ["stable", "rolled back", "canary"]
         assert store.version(store.lineage(), "latest").version == 0
     journal.close()
 
@@ -210,7 +210,7 @@ def test_what_is_not_there_is_said_in_one_line(tmp_path: Path, run: Run) -> None
     state = tmp_path / "state"
     code, out, err = run("model", "list", "--state", state)
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "journal.db: no such journal; give an aggregator's folder with --state" in err
+    assert "journal.db: no such journal; give the aggregator's folder with --state" in err
     journal = Journal(state, keep_versions=1)
     with pytest.raises(StoreError, match="holds no model so far"), Store.open(state):
         pass
@@ -341,15 +341,15 @@ def test_a_damaged_file_is_read_or_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.npz"
     ModelFile(SPEC, 1, 1, "then", "start", SPEC.start()).write(path)
     whole = path.read_bytes()
-    refused: list[str] = []
+    rejected: list[str] = []
     for _ in range(400):
         path.write_bytes(mutated(rng, whole))
         try:
             assert len(ModelFile.read(path).weights) == SPEC.global_count
         except ModelFileError as error:
-            refused.append(str(error))
-    assert len(refused) > 200
-    assert all(str(path) in reason for reason in refused)
+            rejected.append(str(error))
+    assert len(rejected) > 200
+    assert all(str(path) in reason for reason in rejected)
 
 
 # --- C

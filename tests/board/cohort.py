@@ -7,10 +7,10 @@ import json
 import sys
 from binascii import unhexlify
 
-from tinymetafed.cohort import is_asked, is_on_trial
+from tinymetafed.cohort import is_canary, is_invited
 
 with open(sys.argv[1]) as file:
     cases = json.load(file)
 for board, number, limit, chosen, share, _ in cases:
-    asked = is_asked(board, number, limit, unhexlify(chosen))
-    print(json.dumps([asked, is_on_trial(board, number, share)]))
+    invited = is_invited(board, number, limit, unhexlify(chosen))
+    print(json.dumps([invited, is_canary(board, number, share)]))

@@ -9,7 +9,7 @@ from array import array
 from binascii import hexlify, unhexlify
 
 from tinymetafed import entropy, messages, sparse
-from tinymetafed.cohort import fnv1a, is_asked, is_on_trial, ticket
+from tinymetafed.cohort import fnv1a, is_canary, is_invited, ticket
 from tinymetafed.messages import Plan
 from tinymetafed.network import Network
 from tinymetafed.words import draw, read_floats
@@ -109,10 +109,10 @@ def cross_entropy(outputs, label):
 FUNCTIONS = {
     "fnv1a": fnv1a,
     "ticket": ticket,
-    "is_asked": lambda board, number, limit, chosen: is_asked(
+    "is_invited": lambda board, number, limit, chosen: is_invited(
         board, number, limit, unhexlify(chosen)
     ),
-    "is_on_trial": is_on_trial,
+    "is_canary": is_canary,
     "shard": lambda name: fnv1a(name) % 64,
     "uniform_weights": uniform_weights,
     "to_activation": to_activation,

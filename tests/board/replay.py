@@ -18,14 +18,14 @@ def replay(case):
     network = Network(plan)
     network.base[:] = struct.pack("<%dh" % len(case["base"]), *case["base"])
     network.begin(case["seed"])
-    losses, told = [], []
+    losses, correct = [], []
     for local, phase in ((1, "support"), (0, "query")):
         network.begin_phase()
         for x, y in case[phase]:
             network.read(x, y)
             network.step(local)
         losses.append(network.loss)
-        told.append(network.told)
+        correct.append(network.correct)
     codec = sparse.Codec(network.tensors, plan.value_bits)
     parameters, tensors = len(network.theta), len(network.tensors)
     size = sparse.block_size(plan.top, parameters, tensors, plan.value_bits)
@@ -40,7 +40,7 @@ def replay(case):
         "phi": list(network.phi),
         "theta": theta,
         "losses": losses,
-        "told": told,
+        "correct": correct,
         "block": hexlify(block).decode(),
         "applied": list(struct.unpack("<%dh" % len(case["base"]), network.base)),
         "prediction": network.predict(case["query"][0][0]),

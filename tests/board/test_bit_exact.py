@@ -161,10 +161,10 @@ def test_the_random_rounds_reach_what_they_are_for() -> None:
     assert {layer[6] for layer in convolutions} == {1, 2, 3, 5}
     assert {layer[7] for layer in convolutions} == {0, 1, 2, 3}
     assert {case["plan"]["loss"] for case in cases} == {0, 1}
-    told = [
-        host["told"] for case, host in zip(cases, expected, strict=True) if case["plan"]["loss"]
+    correct = [
+        host["correct"] for case, host in zip(cases, expected, strict=True) if case["plan"]["loss"]
     ]
-    assert len({right for phases in told for right in phases}) > 3
+    assert len({right for phases in correct for right in phases}) > 3
 
 
 @pytest.mark.parametrize("loss", ["mse", "cross_entropy"])

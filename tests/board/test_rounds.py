@@ -24,7 +24,7 @@ from localfleet import processes
 from localfleet.parts import Bits
 from localfleet.processes import Program
 from protocol import feedback
-from protocol.cohort import EVERYONE, is_on_trial, name_in, ticket
+from protocol.cohort import EVERYONE, is_canary, name_in, ticket
 from protocol.messages import Delta, Receipt, Round, Update
 from protocol.spec.spec import Spec
 from protocol.topics import Topics, shard_of
@@ -82,7 +82,7 @@ class Aggregator:
 
     def __enter__(self) -> Self:
         self._client.loop_start()
-        self.publish(TOPICS.spec, SPEC.plan.pack())
+        self.publish(TOPICS.plan, SPEC.plan.pack())
         self.publish_model()
         return self
 
@@ -135,13 +135,13 @@ class Aggregator:
         self,
         round_: int,
         version: int,
-        asked: int = EVERYONE,
+        invited: int = EVERYONE,
         chosen: bytes = b"",
         max_age: int = 0,
-        trial: int = 0,
+        canary: int = 0,
         share: int = 0,
     ) -> None:
-        settings = (asked, 60_000, chosen, max_age, trial, share)
+        settings = (invited, 60_000, chosen, max_age, canary, share)
         self.publish(TOPICS.round, Round(SPEC.lineage, round_, version, *settings).pack())
 
     def acknowledge(self, update: Update) -> None:
@@ -215,7 +215,7 @@ class Board:
     def log(self) -> str:
         return self.program.log.read_text()
 
-    def told(self, what: str) -> list[int]:
+    def correct(self, what: str) -> list[int]:
         """The numbers that followed."""
         return [int(n) for n in re.findall(rf"^{what} (\d+)$", self.log(), re.MULTILINE)]
 
@@ -253,13 +253,13 @@ def test_only_a_chosen_board_takes_part(aggregator: Aggregator, boot: Start) -> 
     """Round 5 picks one board, round 6 the other, round 7 asks both."""
     a, b = boot(A), boot(B, 64)
     for round_, picked in ((5, [A]), (6, [B]), (7, [A, B])):
-        aggregator.announce(round_, 3, asked=0, chosen=name_in(round_, picked))
+        aggregator.announce(round_, 3, invited=0, chosen=name_in(round_, picked))
         heard = aggregator.hear_updates(len(picked))
         assert sorted(heard) == picked
         for update in heard.values():
             assert_learned_from(update, aggregator.model, round_)
-    assert a.told("trains in") == [5, 7]
-    assert b.told("trains in") == [6, 7]
+    assert a.correct("trains in") == [5, 7]
+    assert b.correct("trains in") == [6, 7]
 
 
 # --- Late updates
@@ -286,7 +286,7 @@ def test_a_slow_board_finishes_its_round_late_though_deltas_came_meanwhile(
     assert again == late
     aggregator.acknowledge(again)
     assert_learned_from(aggregator.hear_updates()[A], aggregator.models[2], 7)
-    assert board.told("fetches") == [3]
+    assert board.correct("fetches") == [3]
 
 
 def test_a_board_that_is_too_late_gives_up_and_is_in_the_open_round(
@@ -300,8 +300,8 @@ def test_a_board_that_is_too_late_gives_up_and_is_in_the_open_round(
         aggregator.publish(TOPICS.delta, aggregator.make_version().pack())
         aggregator.announce(round_, aggregator.model.version, max_age=2)
     assert_learned_from(aggregator.hear_updates()[A], aggregator.model, 8)
-    assert board.told("trains in") == [5, 8]
-    assert board.told("fetches") == [3]
+    assert board.correct("trains in") == [5, 8]
+    assert board.correct("fetches") == [3]
 
 
 def test_an_update_without_a_receipt_is_given_up_when_its_age_is_passed(
@@ -323,7 +323,7 @@ def test_an_update_without_a_receipt_is_given_up_when_its_age_is_passed(
     while update.round == 5:  # On its way when round 7 came.
         update = aggregator.hear_updates()[A]
     assert_learned_from(update, aggregator.model, 7)
-    assert board.told("trains in") == [5, 7]
+    assert board.correct("trains in") == [5, 7]
 
 
 def test_a_late_board_that_missed_a_delta_fetches_the_whole_model(
@@ -338,7 +338,7 @@ def test_a_late_board_that_missed_a_delta_fetches_the_whole_model(
     aggregator.announce(6, 5, max_age=2)
     assert_learned_from(aggregator.hear_updates()[A], aggregator.models[0], 5)
     assert_learned_from(aggregator.hear_updates()[A], aggregator.model, 6)
-    assert board.told("fetches") == [3, 5]
+    assert board.correct("fetches") == [3, 5]
 
 
 def test_deltas_that_are_more_than_the_model_are_not_kept(
@@ -358,7 +358,7 @@ def test_deltas_that_are_more_than_the_model_are_not_kept(
     aggregator.announce(6, aggregator.model.version, max_age=1)
     assert_learned_from(aggregator.hear_updates()[A], aggregator.models[0], 5)
     assert_learned_from(aggregator.hear_updates()[A], aggregator.model, 6)
-    assert board.told("fetches") == [3, aggregator.model.version]
+    assert board.correct("fetches") == [3, aggregator.model.version]
 
 
 @pytest.mark.parametrize("max_age", [0, 2])
@@ -391,7 +391,7 @@ def test_a_delta_that_is_no_good_spoils_no_update(aggregator: Aggregator, boot: 
     aggregator.announce(6, 4)
     assert_learned_from(aggregator.hear_updates()[A], aggregator.model, 6)
     assert "model 4: wrong checksum" in board.log()
-    assert board.told("fetches") == [3, 4]
+    assert board.correct("fetches") == [3, 4]
 
 
 # --- Trials
@@ -400,7 +400,7 @@ def test_a_delta_that_is_no_good_spoils_no_update(aggregator: Aggregator, boot: 
 def share_for(version: int, board: str) -> int:
     """The share with which this board is the only one on trial."""
     share = ticket(f"{board}/trial", version) + 1
-    assert [name for name in (A, B) if is_on_trial(name, version, share)] == [board]
+    assert [name for name in (A, B) if is_canary(name, version, share)] == [board]
     return share
 
 
@@ -418,30 +418,30 @@ def test_a_version_on_trial_is_promoted_and_the_next_one_is_taken_back(
     boards = {A: boot(A), B: boot(B, 64)}
     stable = aggregator.model
     delta = aggregator.make_version()
-    aggregator.publish_model(TOPICS.trial)
+    aggregator.publish_model(TOPICS.canary)
     first = lower(4)
-    aggregator.announce(5, 3, trial=4, share=share_for(4, first))
+    aggregator.announce(5, 3, canary=4, share=share_for(4, first))
     for name, update in aggregator.hear_updates(2).items():
         assert_learned_from(update, aggregator.model if name == first else stable, 5)
 
     aggregator.publish(TOPICS.delta, delta.pack())
     aggregator.publish_model()
-    aggregator.take_back(TOPICS.trial)
+    aggregator.take_back(TOPICS.canary)
     aggregator.announce(6, 4)
     for update in aggregator.hear_updates(2).values():
         assert_learned_from(update, aggregator.model, 6)
     (other,) = {A, B} - {first}
-    assert boards[first].told("fetches") == [4]
-    assert boards[other].told("fetches") == [3]
+    assert boards[first].correct("fetches") == [4]
+    assert boards[other].correct("fetches") == [3]
 
     aggregator.make_version()
-    aggregator.publish_model(TOPICS.trial)
+    aggregator.publish_model(TOPICS.canary)
     second = lower(5)
-    aggregator.announce(7, 4, trial=5, share=share_for(5, second))
+    aggregator.announce(7, 4, canary=5, share=share_for(5, second))
     for name, update in aggregator.hear_updates(2).items():
         assert_learned_from(update, aggregator.models[-1 if name == second else -2], 7)
 
-    aggregator.take_back(TOPICS.trial)
+    aggregator.take_back(TOPICS.canary)
     del aggregator.models[-1]
     after = aggregator.make_version()
     aggregator.model.version = 6
@@ -450,7 +450,7 @@ def test_a_version_on_trial_is_promoted_and_the_next_one_is_taken_back(
     aggregator.announce(8, 6)
     for update in aggregator.hear_updates(2).values():
         assert_learned_from(update, aggregator.model, 8)
-    assert boards[second].told("fetches")[-2:] == [5, 6]
+    assert boards[second].correct("fetches")[-2:] == [5, 6]
 
 
 @pytest.mark.parametrize("pauses", [False, True])
@@ -462,17 +462,17 @@ def test_a_trial_ends_while_a_board_fetches_it(
     """
     stable = aggregator.model
     aggregator.make_version()
-    aggregator.publish_model(TOPICS.trial, parts=2)
-    aggregator.announce(5, 3, trial=4, share=EVERYONE)
+    aggregator.publish_model(TOPICS.canary, parts=2)
+    aggregator.announce(5, 3, canary=4, share=EVERYONE)
     board = boot(A)
     board.wait_for("chunk", times=2)
-    aggregator.take_back(TOPICS.trial)
+    aggregator.take_back(TOPICS.canary)
     if pauses:
         aggregator.publish(TOPICS.round, b"")
     aggregator.announce(6, 3)
     assert_learned_from(aggregator.hear_updates()[A], stable, 6)
-    assert board.told("fetches") == [4, 3]
-    assert board.told("trains in") == [6]
+    assert board.correct("fetches") == [4, 3]
+    assert board.correct("trains in") == [6]
 
 
 def test_a_trial_that_ends_within_its_round_is_learned_from_no_more(
@@ -481,11 +481,11 @@ def test_a_trial_that_ends_within_its_round_is_learned_from_no_more(
     """The board is in the middle of its round when it is announced again, without the trial."""
     stable = aggregator.model
     aggregator.make_version()
-    aggregator.publish_model(TOPICS.trial)
-    aggregator.announce(5, 3, trial=4, share=EVERYONE)
+    aggregator.publish_model(TOPICS.canary)
+    aggregator.announce(5, 3, canary=4, share=EVERYONE)
     board = boot(A, hold=[5, 3])
     board.wait_for("held in 5")
-    aggregator.take_back(TOPICS.trial)
+    aggregator.take_back(TOPICS.canary)
     aggregator.announce(5, 3)
     assert_learned_from(aggregator.hear_updates()[A], stable, 5)
 
@@ -499,9 +499,9 @@ def test_a_late_chunk_of_a_trial_does_not_get_into_the_whole_model(
     """
     stable = [(TOPICS.full(c.chunk), c.pack()) for c in aggregator.model.chunks()]
     aggregator.make_version()
-    trial = aggregator.model.chunks()[1]
-    late = (TOPICS.trial(1), trial.pack())
-    messages = [(TOPICS.spec, SPEC.plan.pack()), *stable[:2], late, *stable[2:]]
+    canary = aggregator.model.chunks()[1]
+    late = (TOPICS.canary(1), canary.pack())
+    messages = [(TOPICS.plan, SPEC.plan.pack()), *stable[:2], late, *stable[2:]]
     lines = (json.dumps([topic, payload.hex()]) for topic, payload in messages)
     (tmp_path / "messages").write_text("\n".join(lines) + "\n")
     (model,) = run_board("chunks.py", bits, SPEC.fleet, tmp_path / "messages")
@@ -516,12 +516,12 @@ def test_a_board_that_sat_out_is_ready_again_with_a_plan_that_fits(
 ) -> None:
     large = [(0, 1, 1, 1, 900, 1, 1, 2, 1), (0, 1, 1, 900, 900, 1, 1, 1, 1)]
     plan = replace(SPEC.plan, lineage=1, layers=tuple(large))
-    aggregator.publish(TOPICS.spec, plan.pack())
+    aggregator.publish(TOPICS.plan, plan.pack())
     boot(A)
     aggregator.announce(5, 3)
     states = [aggregator.hear_state()["state"] for _ in range(2)]
     assert states == ["ready", "refused"]
-    aggregator.publish(TOPICS.spec, SPEC.plan.pack())
+    aggregator.publish(TOPICS.plan, SPEC.plan.pack())
     assert aggregator.hear_state()["state"] == "ready"
     assert_learned_from(aggregator.hear_updates()[A], aggregator.model, 5)
 
@@ -530,12 +530,12 @@ def test_a_board_tells_its_battery_when_it_has_changed(aggregator: Aggregator, b
     """With each state; and between rounds when it is 5 percent away from what was told last."""
     board = boot(A, battery=87)
     assert aggregator.hear_state()["battery"] == 87
-    for level, told in ((83, None), (82, 82), (150, 100), (-3, 0)):
+    for level, correct in ((83, None), (82, 82), (150, 100), (-3, 0)):
         board.switch("battery", level)
         board.wait_for(f"battery {level}")
-        if told is not None:
+        if correct is not None:
             state = aggregator.hear_state()
-            assert (state["state"], state["battery"]) == ("ready", told)
+            assert (state["state"], state["battery"]) == ("ready", correct)
 
 
 def test_a_board_sleeps_between_rounds_and_is_in_the_next_one(
@@ -555,4 +555,4 @@ def test_a_board_sleeps_between_rounds_and_is_in_the_next_one(
     (board.folder / "rest").unlink()
     assert aggregator.hear_state()["state"] == "ready"
     assert_learned_from(aggregator.hear_updates()[A], aggregator.model, 6)
-    assert board.told("fetches") == [3]
+    assert board.correct("fetches") == [3]

@@ -64,9 +64,9 @@ NO_NUMBERS = {
 
 @on_both_boards
 def test_a_sample_is_taken_exactly_or_refused_with_the_reason(bits: Bits) -> None:
-    told = run_board("samples.py", bits, "odd", heap="256k")
-    assert {name for name, *_ in told} == TAKEN.keys() | REFUSED.keys() | NO_NUMBERS
-    for name, *rest in told:
+    correct = run_board("samples.py", bits, "odd", heap="256k")
+    assert {name for name, *_ in correct} == TAKEN.keys() | REFUSED.keys() | NO_NUMBERS
+    for name, *rest in correct:
         if name in TAKEN:
             assert rest == TAKEN[name], name
         elif name in NO_NUMBERS:
@@ -79,9 +79,9 @@ def test_a_sample_is_taken_exactly_or_refused_with_the_reason(bits: Bits) -> Non
 @on_both_boards
 def test_a_network_learns_the_same_from_numbers_and_from_activations(bits: Bits) -> None:
     """Activations stay in the words of their object, and a board may have several objects."""
-    told = run_board("samples.py", bits, "forms", heap="256k")
-    assert len(told) == 3
-    for from_numbers, from_both in told:
+    correct = run_board("samples.py", bits, "forms", heap="256k")
+    assert len(correct) == 3
+    for from_numbers, from_both in correct:
         assert from_both == from_numbers
 
 
@@ -128,15 +128,15 @@ def test_counts_are_scaled_rounded_and_saturated(bits: Bits, tmp_path: Path) -> 
     odd = [(0.0, 0, True, [1]), (-1.0, 0, True, [1]), (16.5, 0, True, [1]), (1.0, 65537, True, [1])]
     lines = [json.dumps([bits_of(scale), *case]) for scale, *case in cases + odd]
     (tmp_path / "counts").write_text("\n".join(lines) + "\n")
-    told = run_board("samples.py", bits, "counts", tmp_path / "counts", heap="256k")
-    for (scale, offset, is_signed, counts), answer in zip(cases, told, strict=False):
+    correct = run_board("samples.py", bits, "counts", tmp_path / "counts", heap="256k")
+    for (scale, offset, is_signed, counts), answer in zip(cases, correct, strict=False):
         table, words = activations_of(counts, scale, offset)
         assert answer == [[*table, offset, int(is_signed)], words], (scale, offset)
         # And that is what the scale means, to a unit.
         exact = np.clip((np.array(counts) - offset) * scale * 512, -MOST, MOST)
         near = np.abs(np.array(counts) - offset) <= 65535
         assert (np.abs(words - exact)[near] <= 1).all(), (scale, offset)
-    assert told[len(cases) :] == [
+    assert correct[len(cases) :] == [
         *("scale must be above 0 and at most 16, not " + text for text in ("0.0", "-1.0", "16.5")),
         "offset must be from -65536 to 65536, not 65537",
         # Buffers of another length, and what is no buffer: see tests/board/samples.py.
@@ -161,9 +161,9 @@ def test_a_constant_stream_saturates_nothing_that_wraps(
         y = np.full((600, 2), label) if loss == "mse" else np.ones(600, np.int64)
         cases.append(make_case(spec, spec.start(), 3, x, y))
     (tmp_path / "cases.json").write_text(json.dumps(cases))
-    told = run_board("replay.py", bits, tmp_path / "cases.json", heap="32M")
-    assert told == [replay(spec, case) for case in cases]
-    for answer in told:
+    correct = run_board("replay.py", bits, tmp_path / "cases.json", heap="32M")
+    assert correct == [replay(spec, case) for case in cases]
+    for answer in correct:
         assert max(map(abs, [*answer["phi"], *answer["theta"]])) <= 2**15
 
 
@@ -221,7 +221,7 @@ def test_odd_samples_are_skipped_and_counted_and_change_nothing(
         assert "the samples have ended" in fleet.wait_for_line("board-b", "ended")
         assert leaver.process is not None
         assert leaver.process.wait(PATIENCE) == 0
-    assert progress["accepted"] == 2 * fleet.spec.rounds.count - 1
+    assert progress.accepted == 2 * fleet.spec.rounds.count - 1
     assert fleet.cohorts() == [set(BOARDS), set(BOARDS), {"board-a"}]
     fleet.assert_equals_oracle()
 

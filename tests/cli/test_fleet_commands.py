@@ -152,7 +152,7 @@ def test_a_plan_waits_for_the_open_round_and_then_is_in_force(
 ) -> None:
     spec_file = tmp_path / "new.toml"
     spec_file.write_text(TEXT.replace("percent = 10", "percent = 30"))
-    waiting = operator.begin("fleet", "plan", spec_file)
+    waiting = operator.begin("fleet", "apply", spec_file)
     fleet.boards.answer(1, A, B, C)
     fleet.boards.wait("the command", lambda: fleet.boards.latest(TOPICS.command) is not None)
     assert waiting.poll() is None
@@ -163,7 +163,7 @@ def test_a_plan_waits_for_the_open_round_and_then_is_in_force(
     fleet.boards.wait_for_progress(version=2)
     expected = Spec.from_file(spec_file).plan.top
     assert expected > SPEC.plan.top
-    assert Plan.unpack(fleet.boards.latest(TOPICS.spec) or b"").top == expected
+    assert Plan.unpack(fleet.boards.latest(TOPICS.plan) or b"").top == expected
 
 
 def test_a_version_goes_out_and_comes_back(
@@ -242,7 +242,7 @@ def test_a_file_for_another_fleet_is_not_sent(
     done = operator.types("model", "import", file)
     assert done.returncode == 2
     assert "no plan of fleet 'others' at 127.0.0.1" in done.stderr
-    imports = [text for at, text in fleet.boards.heard if at == TOPICS.command]
+    imports = [text for at, text in fleet.boards.received if at == TOPICS.command]
     assert [type(parse(text)) for text in imports].count(Import) == 1
 
 
@@ -272,7 +272,7 @@ def test_the_largest_model_that_a_spec_allows_is_imported(
             np.testing.assert_array_equal(store.weights(store.lineage(), 1), weights)
         too_long = tmp_path / "long.toml"
         too_long.write_text(LARGEST + "#" * MAX_COMMAND_BYTES)
-        done = operator.types("fleet", "plan", too_long)
+        done = operator.types("fleet", "apply", too_long)
         assert done.returncode == 2
         assert f"at most {MAX_COMMAND_BYTES:,} are taken" in done.stderr
 
@@ -358,7 +358,7 @@ def test_who_may_not_command_is_told_so(absent_broker: Broker, operator: Operato
     [
         (("fleet", "pause"), "fleet: is missing; give --fleet or --spec"),
         (("fleet", "pause", "--fleet", "a b"), "fleet: String should match pattern"),
-        (("fleet", "plan", "absent.toml"), "absent.toml: cannot be read"),
+        (("fleet", "apply", "absent.toml"), "absent.toml: cannot be read"),
         (("fleet", "status", "--spec", "absent.toml"), "absent.toml: cannot be read"),
         (("model", "import", "absent.npz"), "absent.npz: no such file"),
         (("model", "rollback", "1"), "fleet: is missing"),
@@ -375,7 +375,7 @@ def test_a_wrong_word_is_named(operator: Operator, words: tuple[str, ...], compl
 def test_help_says_what_each_command_is_for(operator: Operator, group: str) -> None:
     text = " ".join(operator.types(group, "--help").stdout.split())
     words = {
-        "fleet": ["pause", "resume", "stop", "plan", "status"],
+        "fleet": ["pause", "resume", "stop", "apply", "status"],
         "model": ["list", "show", "diff", "export", "import", "rollback"],
     }
     for word in words[group]:

@@ -47,7 +47,7 @@ def lines(done: subprocess.CompletedProcess[str]) -> tuple[list[dict[str, Any]],
 def test_a_run_for_people_says_what_it_does_and_what_it_came_to() -> None:
     done = simulate("--boards", 20, "--rounds", 3, "--held-out", 10)
     assert done.returncode == 0, done.stderr
-    assert "20 boards, 3 rounds; a round asks 8." in done.stderr
+    assert "20 boards, 3 rounds; a round invites 8." in done.stderr
     assert "1,120 parameters are shared and 33 local" in done.stderr
     assert re.search(r"│ updates accepted +│ +24 │", done.stdout)
     assert re.search(r"│ loss on held-out tasks +│ +\d\.\d+ │", done.stdout)

@@ -144,8 +144,8 @@ def test_the_topics_are_those_that_the_code_makes() -> None:
     topics = Topics("F")
     board, shard = "B", shard_of("B")
     made = {
-        *(topics.spec, topics.round, topics.delta, topics.progress, topics.full("<chunk>")),
-        *(topics.trial("<chunk>"), topics.command, topics.answer),
+        *(topics.plan, topics.round, topics.delta, topics.progress, topics.full("<chunk>")),
+        *(topics.canary("<chunk>"), topics.command, topics.answer),
         *(topics.receipt(shard), topics.up(board), topics.state(board), topics.event(board)),
     }
     names = {"F": "<fleet>", board: "<board>", str(shard): "<shard>"}

@@ -16,7 +16,7 @@ from localfleet.processes import PROJECT
 from protocol.fixed import Words
 from protocol.spec.spec import Spec
 from simulation.boards import Crew, Trainer
-from simulation.conditions import Conditions, Poisoned
+from simulation.conditions import Conditions, Poisoning
 from simulation.engine.fixed import Engine
 from simulation.engine.float64 import FloatEngine
 from simulation.engine.passes import Passes
@@ -45,7 +45,7 @@ def test_tinymetafed_is_what_simulate_plays() -> None:
     played(fleet)
     names = [f"board-{n}" for n in range(8)]
     run = Run(
-        SPEC, names, Crew(Trainer(SPEC, names, tasks, Engine, Poisoned(), 5)), Conditions(), 5
+        SPEC, names, Crew(Trainer(SPEC, names, tasks, Engine, Poisoning(), 5)), Conditions(), 5
     )
     records = list(run.rounds())
     assert np.array_equal(fleet._run.model.published, run.model.published)

@@ -18,8 +18,8 @@ from experiments.selections import Rival, rival
 from experiments.study import Study
 from protocol import sparse
 from protocol.spec.spec import Spec
-from simulation.boards import Learned, Order, Trainer
-from simulation.conditions import Poisoned
+from simulation.boards import LocalUpdate, Order, Trainer
+from simulation.conditions import Poisoning
 from simulation.engine.fixed import Engine
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ EVERYTHING = SPEC.training.model_copy(update={"percent": 100.0, "value_bits": 16
 
 def learn(
     sends: "Selection | None", round_: int = 0, residuals: np.ndarray | None = None
-) -> list[Learned]:
+) -> list[LocalUpdate]:
     spec = SPEC.model_copy(update={"training": EVERYTHING})
     tasks, _ = Scenario("sine", 10).tasks()
-    trainer = Trainer(spec, NAMES, tasks, Engine, Poisoned(), 0, sends=sends)
+    trainer = Trainer(spec, NAMES, tasks, Engine, Poisoning(), 0, sends=sends)
     return trainer.train(Order(round_, spec.start(), tuple(range(BOARDS)), residuals))
 
 
-def dense(learned: list[Learned], spec: Spec = SPEC) -> np.ndarray:
+def dense(learned: list[LocalUpdate], spec: Spec = SPEC) -> np.ndarray:
     rows = np.zeros((len(learned), spec.global_count), np.int64)
     for row, each in zip(rows, learned, strict=True):
         found = sparse.decode(each.block, spec.tensors)

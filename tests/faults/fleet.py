@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from paho.mqtt.enums import CallbackAPIVersion
 
 from protocol import sparse
-from protocol.cohort import is_asked
+from protocol.cohort import is_invited
 from protocol.fixed import fnv1a
 from protocol.messages import Chunk, Plan, Receipt, Round, Update
 from protocol.spec.spec import Spec
@@ -161,13 +161,13 @@ class Board:
         self, client: mqtt.Client, _data: object, _flags: object, _reason: object, _more: object
     ) -> None:
         receipts = self._topics.receipt(shard_of(self.name))
-        topics = [self._topics.spec, self._topics.round, receipts]
+        topics = [self._topics.plan, self._topics.round, receipts]
         client.subscribe([(topic, 1) for topic in topics])
         client.publish(self._topics.state(self.name), b'{"state": "ready"}', 1, retain=True)
 
     def _on_message(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
         payload = bytes(message.payload)
-        if message.topic == self._topics.spec:
+        if message.topic == self._topics.plan:
             self._script.lineage = Plan.unpack(payload).lineage
         elif message.topic != self._topics.round:
             receipt = Receipt.unpack(payload)
@@ -177,7 +177,7 @@ class Board:
                     self._news.notify_all()
         elif payload:
             announced = Round.unpack(payload)
-            if is_asked(self.name, announced.round, announced.asked):
+            if is_invited(self.name, announced.round, announced.ticket_limit):
                 before, self.round = self.round, announced.round
                 self.heard_back += before is not None and before > announced.round
                 if before != announced.round:

@@ -223,12 +223,12 @@ def test_a_flood_of_nonsense(
             before = fleet.aggregator.resident_bytes()
             sent = flood.send(stranger.messages(MESSAGES))
             sent += flood.send(stranger.large(f"large-{i}") for i in range(LARGE))
-            refused: dict[str, int] = {}
-            while refused.get("oversize") != LARGE:  # The last ones.
+            rejected: dict[str, int] = {}
+            while rejected.get("oversize") != LARGE:  # The last ones.
                 progress = watcher.next(PATIENCE)
                 assert progress is not None
-                refused = progress["refused"]
+                rejected = progress.rejected
             growth = fleet.aggregator.resident_bytes() - before
             fleet.settle(sent, book)
-        assert refused.keys() == REASONS
+        assert rejected.keys() == REASONS
         assert growth < MOST_GROWTH, f"{growth / 2**20:.1f} MiB more than before"

@@ -72,7 +72,7 @@ class HeldFleet(Fleet):
     def wait_until_only_the_held_board_is_missing(self, watcher: Watcher) -> None:
         self.wait_until(
             watcher,
-            lambda p: p["round"] == HELD_ROUND and p["answered"] == len(BOARDS) - 1,
+            lambda p: p.round == HELD_ROUND and p.answered == len(BOARDS) - 1,
         )
 
 
@@ -133,10 +133,10 @@ def test_a_fleet_learns_to_tell_classes(tmp_path: Path, broker: Broker) -> None:
     with processes.stopping(fleet.programs):
         fleet.start()
         with Watcher(broker.port, fleet.topics) as watcher:
-            while (progress := fleet.wait_until(watcher, bool))["state"] != "done":
-                told.append(progress["accuracy"])
-            told.append(progress["accuracy"])
-    assert progress["refused"] == {}
+            while (progress := fleet.wait_until(watcher, bool)).state != "done":
+                told.append(progress.accuracy)
+            told.append(progress.accuracy)
+    assert progress.rejected == {}
     assert fleet.cohorts() == [set(BOARDS[:2])] * fleet.spec.rounds.count
     fleet.assert_equals_oracle()
     # Of 9 query samples a board, what the oracle's boards told right.
@@ -157,8 +157,8 @@ def test_a_fleet_comes_to_what_the_oracle_computes(fleet: HeldFleet) -> None:
     fleet.start()
     with Watcher(fleet.broker.port, fleet.topics) as watcher:
         progress = fleet.wait_until_done(watcher)
-    assert progress["accepted"] == len(BOARDS) * fleet.spec.rounds.count
-    assert progress["refused"] == {}
+    assert progress.accepted == len(BOARDS) * fleet.spec.rounds.count
+    assert progress.rejected == {}
     assert fleet.cohorts() == everyone(fleet.spec.rounds.count)
     fleet.assert_equals_oracle()
 
@@ -174,7 +174,7 @@ def test_a_fleet_with_error_feedback_comes_to_what_the_oracle_computes(
         fleet.start()
         with Watcher(broker.port, fleet.topics) as watcher:
             progress = fleet.wait_until_done(watcher)
-    assert progress["refused"] == {}
+    assert progress.rejected == {}
     assert fleet.cohorts() == everyone(fleet.spec.rounds.count)
     fleet.assert_equals_oracle()
 
@@ -227,7 +227,7 @@ def test_the_aggregator_killed_in_mid_round_goes_on_where_it_was(fleet: HeldFlee
         fleet.release()
         progress = fleet.wait_until_done(watcher)
     assert fleet.cohorts() == everyone(fleet.spec.rounds.count)
-    assert progress["accepted"] == len(BOARDS) * fleet.spec.rounds.count
+    assert progress.accepted == len(BOARDS) * fleet.spec.rounds.count
     fleet.assert_equals_oracle()
 
 
@@ -281,7 +281,7 @@ def test_updates_sent_while_the_aggregator_is_away_are_not_lost(fleet: HeldFleet
         fleet.aggregator.start()
         progress = fleet.wait_until_done(watcher)
     assert fleet.cohorts() == everyone(fleet.spec.rounds.count)
-    assert progress["accepted"] == len(BOARDS) * fleet.spec.rounds.count
+    assert progress.accepted == len(BOARDS) * fleet.spec.rounds.count
     fleet.assert_equals_oracle()
 
 
@@ -338,12 +338,12 @@ def test_duplicates_stale_rounds_and_garbage_change_nothing(fleet: HeldFleet) ->
             (fleet.topics.up("board-c"), bytes(np.random.default_rng(0).bytes(300))),
         ):
             stranger.publish(topic, payload, 1).wait_for_publish(PATIENCE)
-        fleet.wait_until(watcher, lambda p: sum(p["refused"].values()) == 4)
+        fleet.wait_until(watcher, lambda p: sum(p.rejected.values()) == 4)
         stranger.disconnect()
         stranger.loop_stop()
         fleet.release()
         progress = fleet.wait_until_done(watcher)
-    assert progress["refused"] == {"duplicate": 1, "identity": 1, "stale": 1, "garbled": 1}
+    assert progress.rejected == {"duplicate": 1, "identity": 1, "stale": 1, "garbled": 1}
     assert fleet.cohorts() == everyone(fleet.spec.rounds.count)
     fleet.assert_equals_oracle()
 

@@ -337,7 +337,7 @@ def test_a_whole_client_takes_part_with_the_heap_that_is_asked_for(
     update, host = taken.update, taken.expected
     assert update.changes.hex() == host["block"]
     assert [update.support_loss, update.query_loss] == host["losses"]
-    assert update.query_correct == host["told"][1]
+    assert update.query_correct == host["correct"][1]
     assert taken.by_samples == 0
     record_property("heap_peak", taken.peak)
     assert taken.peak < needed

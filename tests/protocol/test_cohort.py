@@ -8,38 +8,38 @@ from typing import Any
 import pytest
 
 from localfleet.parts import Bits
-from protocol.cohort import EVERYONE, is_asked, is_on_trial, limit_for, name_in, ticket
+from protocol.cohort import EVERYONE, is_canary, is_invited, name_in, ticket, ticket_limit_for
 from tests.support.parts import on_both_boards, run_board
 
 FLEET = [f"board-{number:03}" for number in range(100)]
 
 
-def asked(round_: int, limit: int) -> set[str]:
-    return {board for board in FLEET if is_asked(board, round_, limit)}
+def invited(round_: int, limit: int) -> set[str]:
+    return {board for board in FLEET if is_invited(board, round_, limit)}
 
 
 @pytest.mark.parametrize("size", [1, 2, 10, 99])
 def test_exactly_so_many_are_asked(size: int) -> None:
     for round_ in range(200):
-        assert len(asked(round_, limit_for(FLEET, round_, size))) == size
+        assert len(invited(round_, ticket_limit_for(FLEET, round_, size))) == size
 
 
 @pytest.mark.parametrize("size", [100, 101, 10**6])
 def test_a_small_fleet_is_asked_whole(size: int) -> None:
-    assert limit_for(FLEET, 1, size) == EVERYONE
-    assert asked(1, EVERYONE) == set(FLEET)
+    assert ticket_limit_for(FLEET, 1, size) == EVERYONE
+    assert invited(1, EVERYONE) == set(FLEET)
 
 
 def test_no_limit_asks_nobody_and_no_fleet_needs_none() -> None:
-    assert asked(1, 0) == set()
-    assert limit_for([], 1, 8) == EVERYONE
+    assert invited(1, 0) == set()
+    assert ticket_limit_for([], 1, 8) == EVERYONE
 
 
 def test_over_the_rounds_each_board_is_asked_as_often() -> None:
     # 10 of 100 boards in 2,000 rounds: 200 times each; the deviation of a fair draw is 13.4.
     counts = dict.fromkeys(FLEET, 0)
     for round_ in range(2000):
-        for board in asked(round_, limit_for(FLEET, round_, 10)):
+        for board in invited(round_, ticket_limit_for(FLEET, round_, 10)):
             counts[board] += 1
     assert min(counts.values()) > 200 - 5 * 13.4
     assert max(counts.values()) < 200 + 5 * 13.4
@@ -69,33 +69,31 @@ def test_exactly_the_chosen_are_asked(size: int) -> None:
         named = name_in(round_, chosen)
         halves = {ticket(board, round_) >> 16 for board in chosen}
         alike = {board for board in FLEET if ticket(board, round_) >> 16 in halves}
-        assert {board for board in FLEET if is_asked(board, round_, 0, named)} == alike
+        assert {board for board in FLEET if is_invited(board, round_, 0, named)} == alike
         more += len(alike - chosen)
     assert more <= 10  # Of 100 boards two share half a ticket in one of 13 rounds.
 
 
 def test_a_limit_and_chosen_boards_add_up() -> None:
-    limit = limit_for(FLEET, 1, 10)
-    by_limit = asked(1, limit)
+    limit = ticket_limit_for(FLEET, 1, 10)
+    by_limit = invited(1, limit)
     others = set(FLEET) - by_limit
     chosen = set(sorted(others)[:5])
     named = name_in(1, chosen)
-    assert {board for board in FLEET if is_asked(board, 1, limit, named)} == by_limit | chosen
+    assert {board for board in FLEET if is_invited(board, 1, limit, named)} == by_limit | chosen
 
 
 def test_a_trial_keeps_its_boards_and_the_next_one_has_others() -> None:
     # A tenth of 1,000 boards: 100, give or take 5 x 9.5; and of them a tenth again in the next.
     fleet = [f"pump-{number}" for number in range(1000)]
-    first, second = (
-        {b for b in fleet if is_on_trial(b, version, 2**32 // 10)} for version in (8, 9)
-    )
+    first, second = ({b for b in fleet if is_canary(b, version, 2**32 // 10)} for version in (8, 9))
     assert abs(len(first) - 100) < 48
     assert abs(len(second) - 100) < 48
     assert len(first & second) < 30
-    wider = {board for board in fleet if is_on_trial(board, 8, 2**32 // 5)}
+    wider = {board for board in fleet if is_canary(board, 8, 2**32 // 5)}
     assert first < wider  # A trial that grows takes nobody's version away.
-    assert {board for board in fleet if is_on_trial(board, 8, 2**32)} == set(fleet)
-    assert not any(is_on_trial(board, 8, 0) for board in fleet)
+    assert {board for board in fleet if is_canary(board, 8, 2**32)} == set(fleet)
+    assert not any(is_canary(board, 8, 0) for board in fleet)
 
 
 @pytest.mark.real
@@ -106,9 +104,9 @@ def test_a_board_knows_by_itself_whether_it_is_asked_or_on_trial(
     cases: list[list[Any]] = []
     for round_ in (0, 1, 2**16, 2**32 - 1):
         named = name_in(round_, FLEET[::3])
-        limit = limit_for(FLEET, round_, 10)
+        limit = ticket_limit_for(FLEET, round_, 10)
         for board in FLEET:
-            told = [is_asked(board, round_, limit, named), is_on_trial(board, round_, 2**30)]
+            told = [is_invited(board, round_, limit, named), is_canary(board, round_, 2**30)]
             cases.append([board, round_, limit, named.hex(), 2**30, told])
     (tmp_path / "cases.json").write_text(json.dumps(cases))
     assert run_board("cohort.py", bits, tmp_path / "cases.json") == [case[-1] for case in cases]

@@ -13,7 +13,7 @@ import pytest
 from aggregator.store.store import read_history
 from localfleet import processes
 from protocol import sparse
-from protocol.cohort import is_on_trial
+from protocol.cohort import is_canary
 from protocol.commands import Import, parse
 from protocol.errors import CommandError
 from protocol.messages import Chunk
@@ -73,7 +73,7 @@ def test_a_paused_fleet_opens_no_round_and_loses_nothing(
     aggregator.program.start()
     boards.wait_for_progress(state="paused", answered=3)
     assert not boards.command(command="pause")["ok"]  # It is already.
-    announced = len([1 for topic, payload in boards.heard if topic == TOPICS.round and payload])
+    announced = len([1 for topic, payload in boards.received if topic == TOPICS.round and payload])
     assert boards.command(command="resume")["ok"]
     boards.wait_for_round(0, times=announced + 1)
     boards.answer(0, D)
@@ -104,7 +104,7 @@ def test_a_new_plan_waits_for_the_round_and_keeps_the_model(
     boards.wait_for_round(0)
     lineage, top = boards.plan().lineage, boards.plan().top
     text = TEXT.replace("percent = 10", "percent = 50")
-    boards.send(TOPICS.command, b'{"command": "plan", "spec": %s}' % _json(text))
+    boards.send(TOPICS.command, b'{"command": "apply", "spec": %s}' % _json(text))
     boards.answer(0, A)
     assert boards.plan().top == top  # Boards are at work by the old one.
     boards.answer(0, B, C, D)
@@ -126,7 +126,7 @@ def test_another_model_begins_a_lineage_and_boards_on_the_old_one_are_told(board
     boards.wait_for_receipt(0, C)
     late = boards.update(D, 0)
     assert boards.command(command="pause")["ok"]
-    answer = boards.command(command="plan", spec="seed = 2\n" + TEXT)
+    answer = boards.command(command="apply", spec="seed = 2\n" + TEXT)
     assert answer["ok"]
     assert boards.plan().lineage != late.lineage
     assert f"{boards.plan().lineage:08x}" in answer["detail"]
@@ -134,7 +134,7 @@ def test_another_model_begins_a_lineage_and_boards_on_the_old_one_are_told(board
     np.testing.assert_array_equal(boards.model(0), other.start())
     boards.wait_for_round(0, times=2)
     boards.send(TOPICS.up(D), late.pack())
-    boards.wait_for_progress(refused={"lineage": 1})
+    boards.wait_for_progress(rejected={"lineage": 1})
     event = boards.latest(TOPICS.event(D))
     assert event is not None
     assert b"lineage" in event
@@ -187,7 +187,7 @@ def test_what_is_no_command_is_answered_and_harms_nothing(boards: Boards) -> Non
     boards.send(TOPICS.command, b"\xff[[[")
     boards.answer(0, *BOARDS)
     boards.wait_for_round(1)
-    plan = boards.command(command="pause") and boards.command(command="plan", spec="fleet = 3")
+    plan = boards.command(command="pause") and boards.command(command="apply", spec="fleet = 3")
     assert not plan["ok"]
     assert "fleet" in plan["detail"]
 
@@ -261,18 +261,18 @@ def test_a_new_version_is_tried_out_and_taken_back_by_itself(
         boards.wait_for_round(0)
         boards.answer(0, *names)
         announced = boards.wait_for_round(1)
-        assert (announced.version, announced.trial) == (0, 1)
-        tried = boards.latest(TOPICS.trial(0))
+        assert (announced.version, announced.canary_version) == (0, 1)
+        tried = boards.latest(TOPICS.canary(0))
         assert tried is not None
         assert Chunk.unpack(tried).version == 1
-        on_trial = {name for name in names if is_on_trial(name, 1, announced.share)}
-        assert 0 < len(on_trial) < 8
+        canaries = {name for name in names if is_canary(name, 1, announced.canary_share)}
+        assert 0 < len(canaries) < 8
         for name in names:
-            loss = 9000 if worse and name in on_trial else 2048
+            loss = 9000 if worse and name in canaries else 2048
             boards.send(TOPICS.up(name), replace(boards.update(name, 1), query_loss=loss).pack())
         announced = boards.wait_for_round(2)
-        assert (announced.version, announced.trial) == (0 if worse else 1, 2)
-        boards.wait_for_progress(round=2, version=announced.version, trial=2)
+        assert (announced.version, announced.canary_version) == (0 if worse else 1, 2)
+        boards.wait_for_progress(round=2, version=announced.version, canary_version=2)
     last = read_history(service.state)[-1]
-    assert last.trial == ("taken back" if worse else "promoted")
-    assert last.loss_on_trial == (9000 if worse else 2048) / 4096 / 5 / 2
+    assert last.canary == ("rolled back" if worse else "promoted")
+    assert last.canary_loss == (9000 if worse else 2048) / 4096 / 5 / 2

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from protocol.errors import MessageError
 from protocol.messages import (
     CHUNK_BYTES,
+    FORMAT,
     MAX_MESSAGE_BYTES,
     Chunk,
     Delta,
@@ -44,7 +45,7 @@ OPEN = msgpack.unpackb(ROUND.pack())[1:]
 def test_a_message_arrives_as_it_was_sent(message: Message) -> None:
     data = message.pack()
     assert type(message).unpack(data) == message
-    assert data[1] == 1  # The format's number comes first, for readers of another format.
+    assert data[1] == FORMAT  # The format's number comes first, for readers of another format.
 
 
 @pytest.mark.parametrize(
@@ -66,13 +67,13 @@ def test_a_message_arrives_as_it_was_sent(message: Message) -> None:
         (PLAN, "layers", ((0, 1, 1, 8, 8, 1, 1, 0, 5, 6),), "nine integers each"),
         (PLAN, "layers", ((0, 1, 1, 8, 8, 1, 1, 0, -5),), "nine integers each"),
         (PLAN, "layers", ((0, 1, 1, 8, 8, 1, 1, True, 5),), "nine integers each"),
-        (ROUND, "asked", 2**32 + 1, "from 0 to 4294967296"),
+        (ROUND, "ticket_limit", 2**32 + 1, "from 0 to 4294967296"),
         (ROUND, "deadline", None, "an integer"),
         (ROUND, "chosen", bytes(CHUNK_BYTES + 1), "at most 1024 bytes"),
         (ROUND, "chosen", "text", "bytes"),
         (ROUND, "max_age", 256, "from 0 to 255"),
-        (ROUND, "trial", 2**32, "from 0 to 4294967295"),
-        (ROUND, "share", 2**32 + 1, "from 0 to 4294967296"),
+        (ROUND, "canary_version", 2**32, "from 0 to 4294967295"),
+        (ROUND, "canary_share", 2**32 + 1, "from 0 to 4294967296"),
         (CHUNK, "weights", bytes(CHUNK_BYTES + 1), "at most 1024 bytes"),
         (CHUNK, "weights", "text", "bytes"),
         (DELTA, "checksum", b"", "an integer"),
@@ -106,11 +107,19 @@ def test_a_wrong_field_is_named(message: Message, field: str, value: Any, wanted
         pytest.param(msgpack.packb(7), "not an array", id="a number"),
         pytest.param(msgpack.packb({"1": 2}), "not an array", id="a map"),
         pytest.param(msgpack.packb([]), "not an array", id="an empty array"),
-        pytest.param(msgpack.packb([2, *OPEN]), "format number 1", id="another format"),
+        pytest.param(
+            msgpack.packb([1, *OPEN]),
+            "of format 1, and this aggregator speaks 2",
+            id="another format",
+        ),
         pytest.param(msgpack.packb([True, *OPEN]), "format number", id="format true"),
         pytest.param(msgpack.packb([1.0, *OPEN]), "format number", id="format 1.0"),
-        pytest.param(msgpack.packb([1, *OPEN[1:]]), "8 fields instead of 9", id="a field less"),
-        pytest.param(msgpack.packb([1, 1, *OPEN]), "10 fields instead of 9", id="a field more"),
+        pytest.param(
+            msgpack.packb([FORMAT, *OPEN[1:]]), "8 fields instead of 9", id="a field less"
+        ),
+        pytest.param(
+            msgpack.packb([FORMAT, 1, *OPEN]), "10 fields instead of 9", id="a field more"
+        ),
     ],
 )
 def test_what_is_no_round_is_refused(data: bytes, reason: str) -> None:

@@ -8,7 +8,7 @@ DEMO = Topics("demo")
 
 
 def test_every_topic_lies_below_the_fleets_root() -> None:
-    topics = [DEMO.spec, DEMO.round, DEMO.delta, DEMO.progress, DEMO.all_updates, DEMO.all_states]
+    topics = [DEMO.plan, DEMO.round, DEMO.delta, DEMO.progress, DEMO.all_updates, DEMO.all_states]
     topics += [DEMO.full(0), DEMO.receipt(63), DEMO.up("b"), DEMO.state("b"), DEMO.event("b")]
     assert all(topic.startswith("tmf/v1/demo/") for topic in topics)
     assert len(set(topics)) == len(topics)
@@ -20,7 +20,7 @@ def test_the_boards_spelling_is_the_documented_one() -> None:
     assert DEMO.receipt(34) == "tmf/v1/demo/receipt/34"
     assert DEMO.state("board-00") == "tmf/v1/demo/board/board-00/state"
     assert DEMO.full("+") == "tmf/v1/demo/model/full/+"
-    assert DEMO.trial("+") == "tmf/v1/demo/model/trial/+"
+    assert DEMO.canary("+") == "tmf/v1/demo/model/canary/+"
 
 
 def test_an_update_s_topic_tells_its_shard_and_board() -> None:

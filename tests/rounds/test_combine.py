@@ -14,7 +14,7 @@ from protocol.fixed import WEIGHT_BITS
 from protocol.sparse import Sparse
 from protocol.spec.rounds import Rounds
 from rounds import combine
-from rounds.combine import Combined, Sums, rule_of
+from rounds.combine import Combination, Sums, rule_of
 from rounds.sums import PartialSum, clipped
 
 Matrix = NDArray[np.int64]
@@ -33,7 +33,7 @@ def sparse_of(row: NDArray[np.int64]) -> Sparse:
     return Sparse(indices, row[indices])
 
 
-def combined(matrix: Matrix, order: list[int] | None = None, **settings: Any) -> Combined:
+def combined(matrix: Matrix, order: list[int] | None = None, **settings: Any) -> Combination:
     """What a rule makes of updates, which arrive in an order."""
     rules = rounds(**settings)
     total = PartialSum(matrix.shape[1], clip=rules.clip)

@@ -7,10 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.cohort import EVERYONE, is_asked, ticket
+from protocol.cohort import EVERYONE, is_invited, ticket
 from protocol.spec.rounds import Rounds
-from rounds.cohort import Cohort, Known
-from rounds.core import Announce, Close, Counted, Refusal, Resumed, RoundCore, State, Withdraw
+from rounds.cohort import BoardFacts, Cohort
+from rounds.core import (
+    Announce,
+    Close,
+    RejectReason,
+    ResumePoint,
+    RoundCore,
+    State,
+    UpdateKey,
+    Withdraw,
+)
 
 DIGEST = b"digest"
 BOARDS = [f"board-{i}" for i in range(6)]
@@ -30,10 +39,10 @@ def announced(round_: int, boards: str, empty_deadlines: int = 0) -> Announce:
     return Announce(round_, EVERYONE, b"", frozenset(boards), empty_deadlines)
 
 
-def closed(round_: int, asked: int, boards: Iterable[str], empty: int, seconds: float) -> Close:
+def closed(round_: int, invited: int, boards: Iterable[str], empty: int, seconds: float) -> Close:
     """The round closes with updates that are all its own."""
-    counted = frozenset(Counted(round_, board) for board in boards)
-    return Close(round_, asked, counted, empty, seconds)
+    counted = frozenset(UpdateKey(round_, board) for board in boards)
+    return Close(round_, invited, counted, empty, seconds)
 
 
 def by_ticket(round_: int = 0, boards: list[str] = BOARDS) -> list[str]:
@@ -53,12 +62,12 @@ def answer(core: RoundCore, *boards: str) -> None:
 def answer_late(core: RoundCore, round_: int, *boards: str) -> None:
     for board in boards:
         assert core.verdict(round_, board, DIGEST) is None
-    core.journaled({Counted(round_, board): DIGEST for board in boards})
+    core.journaled({UpdateKey(round_, board): DIGEST for board in boards})
 
 
-def asked(core: RoundCore) -> set[str]:
+def invited(core: RoundCore) -> set[str]:
     assert core.cohort is not None
-    return core.cohort.asked
+    return core.cohort.invited
 
 
 # --- Opening a round
@@ -107,10 +116,10 @@ def test_it_asks_exactly_a_cohort_of_those_awake(cohort: int, boards: set[str], 
     awake(core, *boards)
     decisions = core.tick(0) or core.tick(30)
     assert core.cohort is not None
-    limit = core.cohort.limit
-    assert asked(core) == {board for board in boards if is_asked(board, at, limit)}
-    assert len(asked(core)) == min(cohort, len(boards))
-    assert decisions == [Announce(at, limit, b"", frozenset(asked(core)), 0)]
+    limit = core.cohort.ticket_limit
+    assert invited(core) == {board for board in boards if is_invited(board, at, limit)}
+    assert len(invited(core)) == min(cohort, len(boards))
+    assert decisions == [Announce(at, limit, b"", frozenset(invited(core)), 0)]
 
 
 # --- Closing it
@@ -187,8 +196,8 @@ def test_the_last_round_ends_the_fleet() -> None:
     assert core.tick(1) == [closed(0, 1, "a", 0, 1.0), Withdraw()]
     assert core.state is State.DONE
     assert core.tick(1e9) == []
-    assert core.verdict(0, "a", DIGEST) is Refusal.STALE
-    assert core.verdict(1, "a", DIGEST) is Refusal.UNINVITED
+    assert core.verdict(0, "a", DIGEST) is RejectReason.STALE
+    assert core.verdict(1, "a", DIGEST) is RejectReason.UNINVITED
 
 
 # --- Nobody answers
@@ -199,13 +208,13 @@ def test_an_unanswered_round_is_announced_again_to_those_who_are_there() -> None
     awake(core, *BOARDS)
     order = by_ticket()
     core.tick(0)
-    assert asked(core) == set(order[:2])
+    assert invited(core) == set(order[:2])
     for now, times in ((30, 1), (60, 2)):
         (again,) = core.tick(now)
         assert isinstance(again, Announce)
         assert (again.round, again.empty_deadlines) == (0, times)
     # The first two have been silent twice: others are asked on top.
-    assert asked(core) == set(order[:4])
+    assert invited(core) == set(order[:4])
 
 
 def test_a_board_that_died_without_a_word_costs_two_deadlines_and_not_one_a_round() -> None:
@@ -258,7 +267,7 @@ def test_whoever_was_asked_stays_asked_when_it_is_announced_again() -> None:
     *early, slow, last = by_ticket()
     awake(core, slow, last)
     core.tick(0)
-    assert asked(core) == {slow}
+    assert invited(core) == {slow}
     awake(core, *early)  # Their tickets are lower: one of them alone would make a second cohort.
     core.tick(30)
     assert core.verdict(0, slow, DIGEST) is None
@@ -287,9 +296,9 @@ def test_it_asks_more_than_it_needs_in_case_some_fail() -> None:
     awake(core, *BOARDS)
     core.tick(0)
     order = by_ticket()
-    assert asked(core) == set(order[:5])
+    assert invited(core) == set(order[:5])
     answer(core, *order[:4])
-    assert core.tick(1)[0] == Close(0, 5, frozenset(Counted(0, b) for b in order[:4]), 0, 1.0)
+    assert core.tick(1)[0] == Close(0, 5, frozenset(UpdateKey(0, b) for b in order[:4]), 0, 1.0)
 
 
 def test_fairness_asks_who_was_not_heard_for_longest() -> None:
@@ -297,14 +306,14 @@ def test_fairness_asks_who_was_not_heard_for_longest() -> None:
     awake(core, *BOARDS)
     core.tick(0)
     for _ in range(2):
-        heard: set[str] = set()
+        last_seen: set[str] = set()
         for _ in range(3):
-            boards = asked(core)
+            boards = invited(core)
             assert len(boards) == 2
-            heard |= boards
+            last_seen |= boards
             answer(core, *boards)
             core.tick(1)
-        assert heard == set(BOARDS)
+        assert last_seen == set(BOARDS)
 
 
 def test_by_battery_a_full_board_is_asked_more_often_than_an_empty_one() -> None:
@@ -314,7 +323,7 @@ def test_by_battery_a_full_board_is_asked_more_often_than_an_empty_one() -> None
     core.tick(0)
     counts = dict.fromkeys(("full", "low"), 0)
     for _ in range(999):
-        (board,) = asked(core)
+        (board,) = invited(core)
         counts[board] += 1
         answer(core, board)
         core.tick(1)
@@ -343,7 +352,7 @@ def test_a_late_update_counts_in_the_round_that_is_open() -> None:
     answer(core, "a")
     close, _ = core.tick(2)
     assert isinstance(close, Close)
-    assert close.counted == {Counted(0, "c"), Counted(1, "a")}
+    assert close.counted == {UpdateKey(0, "c"), UpdateKey(1, "a")}
 
 
 def test_no_more_boards_are_at_work_than_the_cohort_has() -> None:
@@ -354,7 +363,7 @@ def test_no_more_boards_are_at_work_than_the_cohort_has() -> None:
     answer(core, first, second)
     (_, again) = core.tick(1)
     assert isinstance(again, Announce)
-    assert len(again.asked - {slow}) == 2
+    assert len(again.invited - {slow}) == 2
 
 
 def test_an_update_that_is_too_old_is_refused_and_its_board_no_longer_waited_for() -> None:
@@ -365,7 +374,7 @@ def test_an_update_that_is_too_old_is_refused_and_its_board_no_longer_waited_for
         assert core.verdict(0, "slow", DIGEST) is None
         answer(core, "a")
         core.tick(now)
-    assert core.verdict(0, "slow", DIGEST) is Refusal.STALE
+    assert core.verdict(0, "slow", DIGEST) is RejectReason.STALE
 
 
 def test_a_late_duplicate_is_known_and_a_late_conflict_too() -> None:
@@ -376,9 +385,9 @@ def test_a_late_duplicate_is_known_and_a_late_conflict_too() -> None:
     core.tick(1)
     answer_late(core, 0, "b")
     core.tick(2)
-    assert core.verdict(0, "b", DIGEST) is Refusal.DUPLICATE
-    assert core.verdict(0, "b", b"other") is Refusal.CONFLICT
-    assert core.verdict(0, "a", DIGEST) is Refusal.DUPLICATE
+    assert core.verdict(0, "b", DIGEST) is RejectReason.DUPLICATE
+    assert core.verdict(0, "b", b"other") is RejectReason.CONFLICT
+    assert core.verdict(0, "a", DIGEST) is RejectReason.DUPLICATE
 
 
 def test_the_buffer_is_flushed_at_the_deadline_though_it_is_not_full() -> None:
@@ -447,30 +456,30 @@ def test_a_fleet_whose_rounds_are_over_cannot_be_resumed() -> None:
 def test_verdicts_by_round_board_and_digest() -> None:
     core = RoundCore(rounds(cohort=2), round_=5)
     awake(core, *BOARDS)
-    assert core.verdict(5, BOARDS[0], DIGEST) is Refusal.UNINVITED  # Not announced yet.
+    assert core.verdict(5, BOARDS[0], DIGEST) is RejectReason.UNINVITED  # Not announced yet.
     core.tick(0)
     first, second, *others = by_ticket(5)
     answer(core, first)
-    assert core.verdict(4, first, DIGEST) is Refusal.STALE
-    assert core.verdict(6, first, DIGEST) is Refusal.FUTURE
-    assert core.verdict(5, others[0], DIGEST) is Refusal.UNINVITED
-    assert core.verdict(5, first, DIGEST) is Refusal.DUPLICATE
-    assert core.verdict(5, first, b"other") is Refusal.CONFLICT
+    assert core.verdict(4, first, DIGEST) is RejectReason.STALE
+    assert core.verdict(6, first, DIGEST) is RejectReason.FUTURE
+    assert core.verdict(5, others[0], DIGEST) is RejectReason.UNINVITED
+    assert core.verdict(5, first, DIGEST) is RejectReason.DUPLICATE
+    assert core.verdict(5, first, b"other") is RejectReason.CONFLICT
     assert core.verdict(5, second, DIGEST) is None
-    assert core.verdict(5, second, DIGEST, first=DIGEST) is Refusal.DUPLICATE
-    assert core.verdict(5, second, DIGEST, first=b"other") is Refusal.CONFLICT
+    assert core.verdict(5, second, DIGEST, first=DIGEST) is RejectReason.DUPLICATE
+    assert core.verdict(5, second, DIGEST, first=b"other") is RejectReason.CONFLICT
 
 
 # --- After a restart
 
 
 def found(
-    asked: str, answered: str, state: State = State.GATHERING, empty_deadlines: int = 0
-) -> Resumed:
+    invited: str, answered: str, state: State = State.GATHERING, empty_deadlines: int = 0
+) -> ResumePoint:
     """What a restart finds of round 4."""
     digests = dict.fromkeys(answered, DIGEST)
-    cohort = Cohort(EVERYONE, b"", set(asked), empty_deadlines, digests)
-    return Resumed(state, {4: cohort}, [Counted(4, board) for board in answered])
+    cohort = Cohort(EVERYONE, b"", set(invited), empty_deadlines, digests)
+    return ResumePoint(state, {4: cohort}, [UpdateKey(4, board) for board in answered])
 
 
 @pytest.mark.parametrize("state", [State.PAUSED, State.DONE])
@@ -485,18 +494,18 @@ def test_what_an_operator_said_holds_after_a_restart(state: State) -> None:
 
 
 def test_a_restarted_fleet_remembers_who_was_heard() -> None:
-    known = Known(heard={"a": 3, "b": 2, "c": 1})
+    known = BoardFacts(last_seen={"a": 3, "b": 2, "c": 1})
     core = RoundCore(rounds(cohort=1, choose="fairness"), 4, known=known)
     awake(core, "a", "b", "c")
     core.tick(0)
-    assert asked(core) == {"c"}
+    assert invited(core) == {"c"}
 
 
 def test_an_open_round_goes_on_after_a_restart_and_waits_for_who_was_asked() -> None:
     # Nobody is known to be awake yet; b and c are waited for all the same, until they are lost.
     core = RoundCore(rounds(cohort=3), 4, found("abc", "a", empty_deadlines=1), now=10.0)
     assert core.tick(11) == []
-    assert core.verdict(4, "a", DIGEST) is Refusal.DUPLICATE
+    assert core.verdict(4, "a", DIGEST) is RejectReason.DUPLICATE
     answer(core, "b")
     assert core.tick(12) == []
     core.board_lost("c")
@@ -539,7 +548,7 @@ def play(core: RoundCore, events: list[tuple[str, object]]) -> float:
             elif kind == "lost":
                 core.board_lost(value)
             elif core.verdict(core.round, value, DIGEST) is None:
-                core.journaled({Counted(core.round, value): DIGEST})
+                core.journaled({UpdateKey(core.round, value): DIGEST})
         expected = core.round
         for decision in core.tick(now):
             if isinstance(decision, Withdraw):
@@ -576,7 +585,7 @@ def test_whatever_happened_one_board_that_answers_brings_the_fleet_to_its_end(
     for _ in range(deadlines):
         core.tick(now)
         while core.verdict(core.round, faithful, DIGEST) is None:
-            core.journaled({Counted(core.round, faithful): DIGEST})
+            core.journaled({UpdateKey(core.round, faithful): DIGEST})
             core.tick(now)
         now += 30.0
     core.tick(now)

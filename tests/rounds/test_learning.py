@@ -11,14 +11,14 @@ from protocol.fixed import WEIGHT_MAX, WEIGHT_MIN
 from protocol.messages import Delta
 from protocol.spec.rounds import Canary
 from protocol.spec.spec import Spec
-from rounds.learning import NO_TRIAL, Basis, Learning, Sums, Trial, Verdict, Version
+from rounds.learning import NO_CANARY, Basis, CanaryGroup, Learning, Sums, Verdict, Version
 from rounds.model import GlobalModel
 from rounds.optimizers import cosine_step
 from rounds.sums import PartialSum
 from tests.rounds.test_model import SIZE, SPEC
 
-PLAIN = Basis(0, on_trial=False)
-TRIED = Basis(0, on_trial=True)
+PLAIN = Basis(0, is_canary=False)
+TRIED = Basis(0, is_canary=True)
 
 
 def with_rounds(**changes: object) -> Spec:
@@ -53,7 +53,7 @@ def test_a_late_update_weighs_less() -> None:
     fleet = learning(spec)
     before = fleet.stable.model.fine.copy()
     now, late = summed(1, weight=3), summed(2, weight=1)
-    close(fleet, {PLAIN: now, Basis(3, on_trial=False): late}, 0)
+    close(fleet, {PLAIN: now, Basis(3, is_canary=False): late}, 0)
     mean = (now.changes + late.changes / 2) / (3 + 1 / 2)
     expected = before + cosine_step(spec.rounds, 0) * mean
     np.testing.assert_allclose(fleet.stable.model.fine, expected)
@@ -63,8 +63,8 @@ def test_a_late_update_weighs_less() -> None:
 def test_the_order_in_which_they_came_does_not_matter(ages: list[int]) -> None:
     spec = with_rounds(mode="buffered", quorum=1)
     one, other = learning(spec), learning(spec)
-    close(one, {Basis(age, on_trial=False): summed(age) for age in ages}, 0)
-    close(other, {Basis(age, on_trial=False): summed(age) for age in sorted(ages)}, 0)
+    close(one, {Basis(age, is_canary=False): summed(age) for age in ages}, 0)
+    close(other, {Basis(age, is_canary=False): summed(age) for age in sorted(ages)}, 0)
     assert one.stable.model.fine.tobytes() == other.stable.model.fine.tobytes()
 
 
@@ -74,20 +74,20 @@ def test_the_order_in_which_they_came_does_not_matter(ages: list[int]) -> None:
 def test_without_a_canary_every_board_gets_each_version() -> None:
     fleet = learning(SPEC)
     assert close(fleet, {PLAIN: summed(1)}, 0) is None
-    assert (fleet.stable.model.version, fleet.trial) == (1, None)
-    assert fleet.on_trial() == NO_TRIAL
+    assert (fleet.stable.model.version, fleet.canary) == (1, None)
+    assert fleet.canary_group() == NO_CANARY
 
 
 def test_a_new_version_goes_to_a_share_of_the_boards_first() -> None:
     fleet = learning(CANARY)
     close(fleet, {PLAIN: summed(1)}, 0)
     assert fleet.stable.model.version == 0
-    trial = fleet.on_trial()
-    assert trial == Trial(1, EVERYONE // 4)
+    canary = fleet.canary_group()
+    assert canary == CanaryGroup(1, EVERYONE // 4)
     boards = [f"board-{i}" for i in range(1000)]
-    assert 200 < sum(map(trial.has, boards)) < 300
-    other = Trial(2, EVERYONE // 4)
-    assert {b for b in boards if trial.has(b)} != {b for b in boards if other.has(b)}
+    assert 200 < sum(map(canary.has, boards)) < 300
+    other = CanaryGroup(2, EVERYONE // 4)
+    assert {b for b in boards if canary.has(b)} != {b for b in boards if other.has(b)}
 
 
 @pytest.mark.parametrize(
@@ -95,30 +95,30 @@ def test_a_new_version_goes_to_a_share_of_the_boards_first() -> None:
     [
         (1000, 1000, Verdict.PROMOTED),
         (1099, 1000, Verdict.PROMOTED),  # The tolerance is a tenth.
-        (1101, 1000, Verdict.TAKEN_BACK),
+        (1101, 1000, Verdict.ROLLED_BACK),
     ],
 )
 def test_the_losses_decide(tried: int, others: int, verdict: Verdict) -> None:
     fleet = learning(CANARY)
     close(fleet, {PLAIN: summed(1)}, 0)
-    on_trial = fleet.trial
-    assert on_trial is not None
+    is_canary = fleet.canary
+    assert is_canary is not None
     tried_sum, others_sum = summed(2, tried), summed(3, others)
     found = close(fleet, {TRIED: tried_sum, PLAIN: others_sum}, 1)
     assert found is verdict
-    assert fleet.trial is not None
-    assert fleet.trial.model.version == 2
+    assert fleet.canary is not None
+    assert fleet.canary.model.version == 2
     step = cosine_step(CANARY.rounds, 1)
     if verdict is Verdict.PROMOTED:
-        assert fleet.stable is on_trial
-        base, change = on_trial.model, (tried_sum.changes + others_sum.changes) / 4
-        assert Delta.unpack(fleet.trial.delta).version == 2
+        assert fleet.stable is is_canary
+        base, change = is_canary.model, (tried_sum.changes + others_sum.changes) / 4
+        assert Delta.unpack(fleet.canary.delta).version == 2
     else:  # What was learned from the bad version goes with it.
         assert fleet.stable.model.version == 0
         base, change = fleet.stable.model, others_sum.changes / 2
-        assert fleet.trial.delta == b""  # No board can get there from version 1.
+        assert fleet.canary.delta == b""  # No board can get there from version 1.
     expected = np.clip(base.fine + step * change, WEIGHT_MIN, WEIGHT_MAX)
-    np.testing.assert_allclose(fleet.trial.model.fine, expected)
+    np.testing.assert_allclose(fleet.canary.model.fine, expected)
 
 
 @pytest.mark.parametrize("only", [TRIED, PLAIN])
@@ -127,7 +127,7 @@ def test_where_nothing_can_be_compared_the_trial_goes_on(only: Basis) -> None:
     close(fleet, {PLAIN: summed(1)}, 0)
     assert close(fleet, {only: summed(2)}, 1) is Verdict.UNDECIDED
     assert fleet.stable.model.version == 0
-    assert fleet.on_trial().version == 2
+    assert fleet.canary_group().version == 2
 
 
 @given(st.lists(st.tuples(st.integers(500, 1500), st.integers(500, 1500)), max_size=8))
@@ -142,7 +142,7 @@ def test_a_board_that_follows_deltas_or_fetches_always_has_the_stable_version(
         close(
             fleet, {TRIED: summed(round_, tried), PLAIN: summed(-round_ - 1 + 99, others)}, round_
         )
-        for version in (fleet.stable, fleet.trial):
+        for version in (fleet.stable, fleet.canary):
             assert version is not None
             published = version.model.published.tobytes()
             assert seen.setdefault(version.model.version, published) == published
@@ -168,5 +168,5 @@ def test_other_weights_are_a_version_of_their_own_and_on_trial_too() -> None:
     assert plain.stable.delta == b""
     np.testing.assert_array_equal(plain.stable.model.published, weights)
     assert careful.stable.model.version == 0
-    assert careful.trial is not None
-    np.testing.assert_array_equal(careful.trial.model.published, weights)
+    assert careful.canary is not None
+    np.testing.assert_array_equal(careful.canary.model.published, weights)

@@ -160,10 +160,10 @@ def test_fixed_point_goes_where_float64_goes(name: str, loss: str) -> None:
     for local in (True, False):
         for engine in (exact, fixed_point):
             start(engine, spec)
-        real, told = exact.step(x[:1], y[:1], local=local)
+        real, correct = exact.step(x[:1], y[:1], local=local)
         word, also_told = fixed_point.step(x, y, local=local)
         assert word[0] == pytest.approx(real[0], rel=0.01, abs=0.01 * 2**fixed.LOSS_BITS)
-        assert also_told[0] == told[0]
+        assert also_told[0] == correct[0]
         change = exact.flat(local=local)[0] - (spec.local_start() if local else spec.start())
         apart = fixed_point.flat(local=local) - exact.flat(local=local)
         slack = 0.05 * np.abs(change).max() + coarse(spec, exact.forward(x[:1]), local=local)

@@ -16,11 +16,11 @@ from aggregator.journal.journal import Journal
 from benchmarks.strategies import BOARDS, final_loss, poisoned, sines
 from protocol import sparse
 from protocol.messages import Update
+from protocol.mqtt import Message
 from protocol.topics import Topics
-from rounds.core import Refusal, RoundCore
+from rounds.core import RejectReason, RoundCore
 from rounds.learning import Learning, Version
 from rounds.model import GlobalModel
-from runtime.transport import Arrived
 from simulation.engine.fixed import Engine
 from simulation.fleet import measure, play
 from simulation.tasks.sines import SineTasks
@@ -59,22 +59,24 @@ def float32(value: float, count: int) -> bytes:
 @pytest.mark.parametrize(
     ("payload", "reason"),
     [
-        (update(POISONED, float32(np.nan, TOP)).pack(), Refusal.SPARSE),
-        (update(POISONED, float32(np.nan, SPEC.global_count)).pack(), Refusal.SPARSE),
-        (update(POISONED, float32(1e30, TOP)).pack(), Refusal.SPARSE),
-        (update(POISONED, float32(-np.inf, TOP)).pack(), Refusal.SPARSE),
-        (update(POISONED, HONEST[:-1]).pack(), Refusal.SPARSE),
-        (update(POISONED, HONEST + b"\0").pack(), Refusal.SPARSE),
-        (update(POISONED, b"").pack(), Refusal.SPARSE),
-        (update(POISONED).pack()[:-1], Refusal.GARBLED),
-        (update(POISONED).pack() + b"\0", Refusal.GARBLED),
-        (with_field(LOSS, float("nan")), Refusal.GARBLED),
-        (with_field(LOSS, 1e30), Refusal.GARBLED),
-        (with_field(LOSS, -1), Refusal.GARBLED),
-        (with_field(LOSS, 2**40), Refusal.GARBLED),
+        (update(POISONED, float32(np.nan, TOP)).pack(), RejectReason.SPARSE),
+        (update(POISONED, float32(np.nan, SPEC.global_count)).pack(), RejectReason.SPARSE),
+        (update(POISONED, float32(1e30, TOP)).pack(), RejectReason.SPARSE),
+        (update(POISONED, float32(-np.inf, TOP)).pack(), RejectReason.SPARSE),
+        (update(POISONED, HONEST[:-1]).pack(), RejectReason.SPARSE),
+        (update(POISONED, HONEST + b"\0").pack(), RejectReason.SPARSE),
+        (update(POISONED, b"").pack(), RejectReason.SPARSE),
+        (update(POISONED).pack()[:-1], RejectReason.GARBLED),
+        (update(POISONED).pack() + b"\0", RejectReason.GARBLED),
+        (with_field(LOSS, float("nan")), RejectReason.GARBLED),
+        (with_field(LOSS, 1e30), RejectReason.GARBLED),
+        (with_field(LOSS, -1), RejectReason.GARBLED),
+        (with_field(LOSS, 2**40), RejectReason.GARBLED),
     ],
 )
-def test_what_is_no_update_changes_no_bit(tmp_path: Path, payload: bytes, reason: Refusal) -> None:
+def test_what_is_no_update_changes_no_bit(
+    tmp_path: Path, payload: bytes, reason: RejectReason
+) -> None:
     """The round closes as if nine had been asked, and nothing breaks."""
     core = RoundCore(SPEC.rounds)
     for name in NAMES:
@@ -85,11 +87,13 @@ def test_what_is_no_update_changes_no_bit(tmp_path: Path, payload: bytes, reason
     journal = Journal(tmp_path)
     journal.start(SPEC)
     ingest = Ingest(SPEC, core, journal, {})
-    taken = ingest.take(Arrived(topics.up(name), payloads[name], 1) for name in NAMES)
+    taken = ingest.take(Message(topics.up(name), payloads[name], 1) for name in NAMES)
     learning = Learning(SPEC, Version(GlobalModel(SPEC)))
     combined = learning.close(ingest.take_sums(), ingest.updates(0), 0).combined
     journal.close()
-    assert [(refused.board, refused.reason) for refused in taken.refused] == [(POISONED, reason)]
+    assert [(rejected.board, rejected.reason) for rejected in taken.rejected] == [
+        (POISONED, reason)
+    ]
     expected = np.zeros(SPEC.global_count)
     for name in NAMES[1:]:
         indices, changes = sparse.decode(update(name).changes, SPEC.tensors)
@@ -107,8 +111,8 @@ def test_a_poisoned_fleet_ends_as_its_nine_honest_boards_would_have() -> None:
     spec = sines({"count": 120, "combine": krum})
     clean = sines({"count": 120})
     tasks = SineTasks.of(spec)
-    *_, robust = play(spec, tasks, Engine(spec, BOARDS), told=poisoned)
-    *_, honest = play(clean, tasks, Engine(clean, BOARDS), told=lambda changes: changes[1:])
+    *_, robust = play(spec, tasks, Engine(spec, BOARDS), claim=poisoned)
+    *_, honest = play(clean, tasks, Engine(clean, BOARDS), claim=lambda changes: changes[1:])
     assert robust.published.tobytes() == honest.published.tobytes()
 
     def loss(model: GlobalModel) -> float:

@@ -21,7 +21,7 @@ from protocol.spec.strategy import Combine, Optimizer
 from rounds.learning import Verdict
 from runtime.watcher import Watcher
 from simulation.boards import AT_ONCE, Crew, Trainer
-from simulation.conditions import Conditions, Drifting, NoisyLabels, Poison, Poisoned, Sleep
+from simulation.conditions import Conditions, DriftTasks, NoisyLabels, Poison, Poisoning, Sleep
 from simulation.engine.fixed import Engine
 from simulation.engine.float64 import FloatEngine
 from simulation.errors import SimulationError
@@ -142,7 +142,7 @@ def test_a_simulated_fleet_is_the_real_one_bit_for_bit(
     assert simulated.published == fleet.versions()
     history = read_history(tmp_path / "state")
     for record, facts in zip(simulated.records, history, strict=True):
-        for name in ("round", "loss", "support_loss", "accuracy", "accepted", "late", "asked"):
+        for name in ("round", "loss", "support_loss", "accuracy", "accepted", "late", "invited"):
             assert getattr(record, name) == getattr(facts, name), name
     real = {key: Update.unpack(fleet.payload(*key)) for key in sent}
     assert len(real) == 8 * fleet.spec.rounds.count
@@ -169,7 +169,7 @@ def test_a_seed_repeats_a_run_in_one_process_and_in_two() -> None:
     spec = with_rounds(SINE, count=4, cohort=2 * AT_ONCE + 9, quorum=200)
     spec = with_training(spec, support=3, query=3, error_feedback=True)
     rough = Conditions(
-        stragglers=0.5, dropout=0.1, sleep=Sleep(0.9, 20), poisoned=Poisoned(0.1, Poison.RANDOM)
+        stragglers=0.5, dropout=0.1, sleep=Sleep(0.9, 20), poisoned=Poisoning(0.1, Poison.RANDOM)
     )
     alone = play(spec, 400, rough, seed=5)
     assert len(alone.records) == 4
@@ -218,13 +218,13 @@ def test_a_fleet_learns() -> None:
 def test_without_any_trouble_a_round_takes_what_a_board_takes() -> None:
     played = play(SHORT, 20, Conditions(seconds=3))
     assert [record.seconds for record in played.records] == [3, 6, 9, 12, 15, 18]
-    assert all(record.accepted == record.asked == 20 for record in played.records)
+    assert all(record.accepted == record.invited == 20 for record in played.records)
 
 
 def test_boards_that_fail_cost_their_round_the_deadline() -> None:
     """They are back in the next round, without a model: they fetch it whole."""
     calm, played = play(SHORT, 20), play(SHORT, 20, Conditions(dropout=0.3))
-    assert all(record.asked == 20 for record in played.records)
+    assert all(record.invited == 20 for record in played.records)
     accepted = sum(record.accepted for record in played.records)
     assert 0.5 * 120 < accepted < 0.9 * 120
     assert played.last.seconds == pytest.approx(6 * DEADLINE)
@@ -264,7 +264,7 @@ def test_with_a_quorum_the_slow_are_never_heard() -> None:
     played = play(with_rounds(SHORT, quorum=10), 20, slow)
     fastest = sorted(slow.takes(0, f"board-{i}") for i in range(20))
     assert played.last.seconds == pytest.approx(6 * fastest[9])
-    assert len(played.run.core.known.heard) == 10
+    assert len(played.run.core.known.last_seen) == 10
 
 
 def test_who_sleeps_is_not_asked_and_all_come_to_their_turn() -> None:
@@ -272,11 +272,11 @@ def test_who_sleeps_is_not_asked_and_all_come_to_their_turn() -> None:
     spec = with_rounds(SHORT, count=20, cohort=5)
     names = [f"board-{i}" for i in range(20)]
     conditions = Conditions(sleep=Sleep(awake=0.2, period=10))
-    with Crew(Trainer(spec, names, SineTasks.of(spec), Engine, Poisoned(), 0)) as crew:
+    with Crew(Trainer(spec, names, SineTasks.of(spec), Engine, Poisoning(), 0)) as crew:
         run = Run(spec, names, crew, conditions)
         awake = [len(run.core.awake) for _ in run.rounds()]
     assert 2 < np.mean(awake) < 10
-    assert run.core.known.heard.keys() > set(names[:10])
+    assert run.core.known.last_seen.keys() > set(names[:10])
     # Each time that they wake up they connect anew, and fetch what they have missed.
     calm = play(spec, 20)
     assert run.traffic.up.sum() > 1.2 * calm.run.traffic.up.sum()
@@ -307,33 +307,33 @@ def honest_loss() -> float:
 def test_four_poisoned_boards_of_twenty_spoil_the_mean(
     kind: Poison, times: float, honest_loss: float
 ) -> None:
-    spoilt = play(POISONED, 20, Conditions(poisoned=Poisoned(0.2, kind)))
+    spoilt = play(POISONED, 20, Conditions(poisoned=Poisoning(0.2, kind)))
     assert held_out_loss(spoilt) > times * honest_loss
 
 
 @pytest.mark.slow
 def test_krum_leaves_poisoned_boards_out(honest_loss: float) -> None:
     rule = Combine(rule="multi_krum", byzantine=4, keep=12)
-    guarded = play(with_rounds(POISONED, combine=rule), 20, Conditions(poisoned=Poisoned(0.2)))
+    guarded = play(with_rounds(POISONED, combine=rule), 20, Conditions(poisoned=Poisoning(0.2)))
     assert held_out_loss(guarded) < 1.2 * honest_loss
 
 
 @pytest.mark.slow
 def test_a_canary_takes_back_what_poisoned_boards_have_made(honest_loss: float) -> None:
     spec = with_rounds(POISONED, canary=Canary(share=0.3, tolerance=0.1))
-    guarded = play(spec, 20, Conditions(poisoned=Poisoned(0.2)))
-    assert Verdict.TAKEN_BACK.value in [record.trial for record in guarded.records]
+    guarded = play(spec, 20, Conditions(poisoned=Poisoning(0.2)))
+    assert Verdict.ROLLED_BACK.value in [record.canary for record in guarded.records]
     assert held_out_loss(guarded) < 5 * honest_loss
     honest = play(with_rounds(spec, count=3), 20)
-    assert Verdict.PROMOTED.value in [record.trial for record in honest.records]
+    assert Verdict.PROMOTED.value in [record.canary for record in honest.records]
 
 
 def test_as_many_boards_are_poisoned_as_asked_for() -> None:
     names = [f"board-{i}" for i in range(30)]
-    few, many = (Poisoned(share).among(names, 0) for share in (0.1, 0.5))
+    few, many = (Poisoning(share).among(names, 0) for share in (0.1, 0.5))
     assert (len(few), len(many)) == (3, 15)
     assert few < many < set(names)
-    assert Poisoned(0.1).among(names, 1) != few
+    assert Poisoning(0.1).among(names, 1) != few
 
 
 class Seen(Tasks):
@@ -351,7 +351,7 @@ class Seen(Tasks):
 def test_a_board_meets_the_same_samples_whatever_befalls_the_others() -> None:
     calm, rough = Seen(), Seen()
     play(SHORT, 20, tasks=calm)
-    trouble = Conditions(dropout=0.5, stragglers=1, poisoned=Poisoned(0.2))
+    trouble = Conditions(dropout=0.5, stragglers=1, poisoned=Poisoning(0.2))
     play(with_rounds(SHORT, quorum=5), 20, trouble, tasks=rough)
     assert len(set(calm.seen.values())) == len(calm.seen) == 120
     assert 30 < len(rough.seen) < 100
@@ -374,6 +374,6 @@ def test_wrong_labels_and_old_sensors_raise_the_loss() -> None:
     calm = play(spec, 8, tasks=tasks)
     noisy = play(spec, 8, tasks=NoisyLabels(tasks, 0.3, 1))
     assert noisy.last.loss > 1.2 * calm.last.loss
-    drifted = play(spec, 8, tasks=Drifting(tasks, 8.0, 30))
+    drifted = play(spec, 8, tasks=DriftTasks(tasks, 8.0, 30))
     assert drifted.records[0] == calm.records[0]
     assert drifted.last.loss > 1.2 * calm.last.loss

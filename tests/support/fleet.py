@@ -12,9 +12,10 @@ import pytest
 from localfleet import processes
 from localfleet.parts import Bits
 from localfleet.processes import Program
+from protocol.progress import Progress
 from protocol.spec.spec import Spec
 from protocol.topics import Topics
-from runtime.watcher import Progress, Watcher
+from runtime.watcher import Watcher
 from tests.conftest import Broker
 from tests.support.oracle import Samples, draw_samples, play
 from tests.support.parts import BOARD_SCRIPTS, compile_client, real
@@ -80,7 +81,7 @@ class Fleet:
         pytest.fail("the fleet did not get there in time:\n" + "\n---\n".join(logs))
 
     def wait_until_done(self, watcher: Watcher) -> Progress:
-        return self.wait_until(watcher, lambda p: p["state"] == "done")
+        return self.wait_until(watcher, lambda p: p.state == "done")
 
     def wait_for_line(self, name: str, part: str) -> str:
         """A board's log, once a line of it has this in it."""

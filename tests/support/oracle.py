@@ -58,9 +58,9 @@ def play(
     for round_, cohort in enumerate(cohorts):
         total = PartialSum(spec.global_count, clip=spec.rounds.clip)
         updates = []
-        loss = told = 0
+        loss = correct = 0
         for board in sorted(cohort):
-            engine, its_loss, its_told = train(
+            engine, its_loss, its_correct = train(
                 spec, model.published, board, round_, samples[board][round_]
             )
             changes = engine.flat(local=False)[0] - model.published
@@ -73,13 +73,13 @@ def play(
             total.add_changes(sent)
             updates.append((board, sent))
             loss += its_loss
-            told += its_told
+            correct += its_correct
         change = rule_of(spec.rounds).combine([(1.0, total)], updates).change
         model.advance(change, cosine_step(spec.rounds, round_))
         versions.append(model.published.copy())
         query = max(1, len(cohort)) * spec.training.query
         outputs = spec.loss_outputs
-        measured.append((told / query, loss / (query * 2**fixed.LOSS_BITS * outputs)))
+        measured.append((correct / query, loss / (query * 2**fixed.LOSS_BITS * outputs)))
     return versions, measured
 
 
@@ -91,12 +91,12 @@ def train(
     engine.load(published, local=False)
     engine.load(spec.local_start(), local=True)
     engine.seed([fixed.fnv1a(f"{spec.fleet}/{board}/{round_}")])
-    loss = told = 0
+    loss = correct = 0
     for i, (x, y) in enumerate(samples):
         label = fixed.to_activation(np.array([y])) if isinstance(y, list) else np.array([[y]])
         is_local = i < spec.training.support
         step = engine.step(fixed.to_activation(np.array([x])), label, local=is_local)
         if not is_local:
             loss += int(step[0][0])
-            told += int(step[1][0])
-    return engine, loss, told
+            correct += int(step[1][0])
+    return engine, loss, correct

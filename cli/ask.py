@@ -1,6 +1,5 @@
 """Bring a command to a fleet's aggregator, wait for its answer, and say what came of it."""
 
-import json
 import secrets
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,6 +9,7 @@ from rich.console import Console
 
 from cli.settings import OperatorSettings
 from protocol.commands import AtOnce, Command
+from protocol.progress import Progress
 from protocol.spec.spec import Spec
 from runtime.errors import RemoteError, SettingsError
 from runtime.remote import Remote
@@ -72,7 +72,7 @@ def ask(remote: Remote, command: Command, *, seconds: float, wait: bool = True) 
     is_slow = not isinstance(command, AtOnce)
     status = console.status(_waiting(command)) if is_slow and console.is_terminal else None
 
-    def show(progress: bytes) -> None:
+    def show(progress: Progress) -> None:
         if status is not None:
             status.update(_waiting(command, progress))
 
@@ -90,19 +90,15 @@ def ask(remote: Remote, command: Command, *, seconds: float, wait: bool = True) 
     typer.echo(answer.detail)
 
 
-def _waiting(command: Command, progress: bytes = b"{}") -> str:
+def _waiting(command: Command, progress: Progress | None = None) -> str:
     """What is waited for, as the aggregator says it."""
     text = f"{command.command}: waits until no round is open"
-    try:
-        facts = json.loads(progress)
-        if facts["state"] == "collecting":
-            text += (
-                f"; round {facts['round'] + 1} of {facts['rounds']}: "
-                f"{facts['answered']} of {facts['asked']} boards have answered"
-            )
-    except (ValueError, KeyError, TypeError):
-        pass  # Not the aggregator's.
-    return text
+    if progress is None or progress.state != "collecting":
+        return text
+    return (
+        f"{text}; round {progress.round + 1} of {progress.rounds}: "
+        f"{progress.answered} of {progress.invited} boards have answered"
+    )
 
 
 def _unanswered(remote: Remote, command: Command, seconds: float) -> str:
