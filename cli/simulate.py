@@ -223,8 +223,8 @@ def _intention(spec: Spec, boards: int) -> str:
     return (
         f"{boards:,} boards, {spec.rounds.count:,} rounds; a round invites "
         f"{min(spec.rounds.invitations, boards):,}. "
-        f"{spec.global_count:,} parameters are shared and {local:,} local; the model has {2 * spec.global_count:,} bytes and an update's changes "
-        f"up to {update:,}."
+        f"{spec.global_count:,} parameters are shared and {local:,} local; "
+        f"the model has {2 * spec.global_count:,} bytes and an update's changes up to {update:,}."
     )
 
 
