@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from experiments.report import Estimate
+from experiments.harness.report import Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -61,9 +61,10 @@ def experiment(  # noqa: PLR0913 - one argument a flag
     It can be stopped by Ctrl-C; the same command goes on.
     """
     # Only here are all experiments needed: the service starts without them.
-    from experiments import report  # noqa: PLC0415
-    from experiments.catalogue import EXPERIMENTS, Request  # noqa: PLC0415
-    from experiments.study import Study  # noqa: PLC0415
+    from experiments.catalogue import EXPERIMENTS  # noqa: PLC0415
+    from experiments.harness import report  # noqa: PLC0415
+    from experiments.harness.request import Request  # noqa: PLC0415
+    from experiments.harness.study import Study  # noqa: PLC0415
 
     chosen = EXPERIMENTS.get(name)
     if chosen is None:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from cli.options import Data, command_line
-from experiments.report import Estimate
+from experiments.harness.report import Estimate
 from protocol.spec.spec import Spec
 from tuning.errors import TuningError
 from tuning.search import Budget, Found, Tried, compared, search

@@ -6,25 +6,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from experiments import compare, energy, online, partition, top_p
+from experiments.comparison import run as compare
+from experiments.energy import run as energy
+from experiments.online import run as online
+from experiments.partition import run as partition
+from experiments.top_p import run as top_p
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable
 
-    from experiments.report import Report
-    from experiments.study import Study
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked of an experiment."""
-
-    data: Mapping[str, Path]
-    """Where data sets lie, by the name of the spec that learns from them."""
-    seeds: int
-    quick: bool
-    """Whether to do less of all, for a first look."""
+    from experiments.harness.report import Report
+    from experiments.harness.request import Request
+    from experiments.harness.study import Study
 
 
 @dataclass(frozen=True)

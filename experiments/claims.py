@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from experiments.power import CLAIMED, saved
+from experiments.energy.power import CLAIMED, saved
 
 Results = Mapping[str, dict[str, Any]]
 """What one experiment's results.json holds."""

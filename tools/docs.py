@@ -28,7 +28,7 @@ from cli.experiment import experiment
 from cli.simulate import simulate
 from cli.tune import tune
 from experiments.catalogue import EXPERIMENTS
-from experiments.methods import METHODS
+from experiments.methods.catalogue import METHODS
 from protocol import fixed, messages, sparse
 from protocol.spec.model import Conv, Dense, Depthwise, Inputs, Model, Pool
 from protocol.spec.rounds import Canary, Rounds

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from experiments.catalogue import EXPERIMENTS
 from experiments.claims import claims
-from experiments.report import markdown
+from experiments.harness.report import markdown
 
 PROJECT = Path(__file__).resolve().parent.parent
 PAGE = PROJECT / "docs" / "results.md"

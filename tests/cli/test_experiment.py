@@ -15,11 +15,13 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from experiments import compare, report
-from experiments.catalogue import EXPERIMENTS, Request
-from experiments.compare import Effort
-from experiments.methods import METHODS
-from experiments.study import Study
+from experiments.catalogue import EXPERIMENTS
+from experiments.comparison import run as compare
+from experiments.comparison.run import Effort
+from experiments.harness import report
+from experiments.harness.request import Request
+from experiments.harness.study import Study
+from experiments.methods.catalogue import METHODS
 
 # Whoever starts the tests in the background has its children ignore Ctrl-C; these do not.
 PROGRAM = """\

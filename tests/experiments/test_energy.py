@@ -9,12 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from experiments import cost, energy, report
-from experiments.catalogue import Request
-from experiments.compare import Effort
-from experiments.energy import Played
-from experiments.energy_page import savings, target, variations
-from experiments.power import (
+from experiments.comparison.run import Effort
+from experiments.energy import run as energy
+from experiments.energy.page import savings, target, variations
+from experiments.energy.power import (
     CHIPS,
     ESP32,
     LINK,
@@ -26,8 +24,12 @@ from experiments.power import (
     saved,
     total,
 )
-from experiments.scenario import Scenario
-from experiments.study import Study
+from experiments.energy.run import Played
+from experiments.harness import report
+from experiments.harness.request import Request
+from experiments.harness.scenario import Scenario
+from experiments.harness.study import Study
+from experiments.methods import cost
 from localfleet.processes import PROJECT
 from simulation.engine.passes import ONLINE
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import cost
-from experiments.fleet import Fleet, recipe, without_local
-from experiments.methods import METHODS, Learner, for_spec
-from experiments.rivals import Habits, Rival, samples_of, whole
-from experiments.scenario import Scenario
-from experiments.trials import Search, Trial, play, search
+from experiments.harness.scenario import Scenario
+from experiments.methods import cost
+from experiments.methods.baselines import Habits, Rival, samples_of, whole
+from experiments.methods.catalogue import METHODS, Learner, for_spec
+from experiments.methods.tinymetafed import Fleet, recipe, without_local
+from experiments.methods.trials import Search, Trial, play, search
 from localfleet.processes import PROJECT
 from protocol.fixed import Words
 from protocol.spec.spec import Spec

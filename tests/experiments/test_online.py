@@ -8,12 +8,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import board_memory, online, report, streams
-from experiments.board_memory import Stored, given, measure, run_batch
-from experiments.catalogue import EXPERIMENTS, Request
+from experiments.catalogue import EXPERIMENTS
 from experiments.errors import ExperimentError
-from experiments.fleet import with_rates
-from experiments.following import (
+from experiments.harness import report
+from experiments.harness.request import Request
+from experiments.harness.scenario import Scenario
+from experiments.harness.study import Study
+from experiments.methods.tinymetafed import with_rates
+from experiments.online import board_memory, streams
+from experiments.online import run as online
+from experiments.online.board_memory import Stored, given, measure, run_batch
+from experiments.online.following import (
     STREAMS,
     Beginning,
     Choice,
@@ -23,10 +28,8 @@ from experiments.following import (
     choose,
     follow,
 )
-from experiments.online import Effort, Followed
-from experiments.scenario import Scenario
-from experiments.streams import EVERY, LENGTH, Kind, Streams
-from experiments.study import Study
+from experiments.online.run import Effort, Followed
+from experiments.online.streams import EVERY, LENGTH, Kind, Streams
 from localfleet import toolchain
 from protocol import fixed
 from simulation.engine.fixed import Engine

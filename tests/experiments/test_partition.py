@@ -7,12 +7,12 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
-from experiments import partition
-from experiments.catalogue import Request
-from experiments.report import write
-from experiments.scenario import Scenario
-from experiments.settings import Setting, difference, partitioned, play, spec_of
-from experiments.study import Study
+from experiments.harness.report import write
+from experiments.harness.request import Request
+from experiments.harness.scenario import Scenario
+from experiments.harness.study import Study
+from experiments.methods.settings import Setting, difference, partitioned, play, spec_of
+from experiments.partition import run as partition
 
 
 def test_a_partition_changes_what_is_shared_and_nothing_else() -> None:

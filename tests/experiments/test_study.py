@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 
 from experiments.errors import ExperimentError
-from experiments.fleet import without_local
-from experiments.report import Estimate
-from experiments.scenario import Scenario
-from experiments.study import Study
-from experiments.trials import Trial, play
+from experiments.harness.report import Estimate
+from experiments.harness.scenario import Scenario
+from experiments.harness.study import Study
+from experiments.methods.tinymetafed import without_local
+from experiments.methods.trials import Trial, play
 
 
 def trials(count: int) -> list[Trial]:

@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from experiments import observer, top_p
-from experiments.attack import Attack, attack, auc
-from experiments.catalogue import Request
-from experiments.report import write
-from experiments.scenario import Scenario
-from experiments.selections import Rival, rival
-from experiments.study import Study
+from experiments.harness.report import write
+from experiments.harness.request import Request
+from experiments.harness.scenario import Scenario
+from experiments.harness.study import Study
+from experiments.methods.selections import Rival, rival
+from experiments.top_p import observer
+from experiments.top_p import run as top_p
+from experiments.top_p.attack import Attack, attack, auc
 from protocol import sparse
 from protocol.spec.spec import Spec
 from simulation.boards import LocalUpdate, Order, Trainer

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from experiments.plots import Plot, Series
-from experiments.power import CHIPS, CLAIMED, ESP32, LINK, LINK_SOURCES, parts, saved, total
-from experiments.report import markdown
+from experiments.energy.power import CHIPS, CLAIMED, ESP32, LINK, LINK_SOURCES, parts, saved, total
+from experiments.harness.plots import Plot, Series
+from experiments.harness.report import markdown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from experiments.compare import Effort, Point
-    from experiments.energy import Played
-    from experiments.power import Chip, Link
+    from experiments.comparison.run import Effort, Point
+    from experiments.energy.power import Chip, Link
+    from experiments.energy.run import Played
 
 STAYS: Final = replace(LINK, connect=0.0)
 """A board that stays connected; what it takes to stay so is not counted."""

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
 
-from experiments.plots import Plot, Series
-from experiments.report import Estimate, Report, Row, markdown
-from experiments.scenario import Scenario
-from experiments.settings import Setting, compare, difference, partitioned, spec_of, tune
+from experiments.harness.plots import Plot, Series
+from experiments.harness.report import Estimate, Report, Row, markdown
+from experiments.harness.scenario import Scenario
+from experiments.methods.settings import Setting, compare, difference, partitioned, spec_of, tune
 from protocol.spec.model import Dense, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from experiments.catalogue import Request
-    from experiments.settings import Results
-    from experiments.study import Study
+    from experiments.harness.request import Request
+    from experiments.harness.study import Study
+    from experiments.methods.settings import Results
     from protocol.spec.spec import Spec
 
 FULL: Final = {"sine": 300, "omniglot": 80, "keywords": 150}

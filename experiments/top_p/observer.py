@@ -1,20 +1,20 @@
-"""What an observer learns at each P: :mod:`experiments.attack`, made and summed up."""
+"""What an observer learns at each P: :mod:`experiments.top_p.attack`, made and summed up."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from experiments.attack import NEAREST, Attack, attack
-from experiments.plots import Plot, Series
-from experiments.report import Estimate, Row
-from experiments.scenario import Scenario
+from experiments.harness.plots import Plot, Series
+from experiments.harness.report import Estimate, Row
+from experiments.harness.scenario import Scenario
+from experiments.top_p.attack import NEAREST, Attack, attack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from experiments.catalogue import Request
-    from experiments.study import Study
+    from experiments.harness.request import Request
+    from experiments.harness.study import Study
 
 PERCENTS: Final = {
     "sine": (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 100.0),

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from experiments import compared_page as page
-from experiments.methods import METHODS, for_spec
-from experiments.report import Estimate, Report
-from experiments.scenario import Scenario
-from experiments.trials import Search, Trial, play, search
+from experiments.comparison import page
+from experiments.harness.report import Estimate, Report
+from experiments.harness.scenario import Scenario
+from experiments.methods.catalogue import METHODS, for_spec
+from experiments.methods.trials import Search, Trial, play, search
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from experiments.catalogue import Request
-    from experiments.methods import Settings
-    from experiments.report import Row
-    from experiments.study import Outcome, Study
+    from experiments.harness.report import Row
+    from experiments.harness.request import Request
+    from experiments.harness.study import Outcome, Study
+    from experiments.methods.catalogue import Settings
 
 CORE: Final = tuple(name for name in METHODS if "/" not in name)
 

@@ -17,7 +17,7 @@ from protocol.messages import Plan
 from protocol.spec.spec import Spec
 
 if TYPE_CHECKING:
-    from experiments.study import Outcome
+    from experiments.harness.study import Outcome
     from protocol.fixed import Words
 
 NETWORKS: Final = ("sine", "omniglot", "keywords")

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from experiments import cost
-from experiments.fleet import rebuilt
-from experiments.rivals import whole
+from experiments.methods import cost
+from experiments.methods.baselines import whole
+from experiments.methods.tinymetafed import rebuilt
 from protocol.spec.model import Dense, Model
 from protocol.topics import Topics
 from simulation.conditions import TASKS_STREAM

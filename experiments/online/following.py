@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from experiments import streams
-from experiments.cost import step_operations
-from experiments.fleet import BATCH, Fleet, Recipe, rebuilt, with_rates
-from experiments.scenario import Scenario
-from experiments.streams import Kind, Streams
+from experiments.harness.scenario import Scenario
+from experiments.methods.cost import step_operations
+from experiments.methods.tinymetafed import BATCH, Fleet, Recipe, rebuilt, with_rates
+from experiments.online import streams
+from experiments.online.streams import Kind, Streams
 from protocol import fixed
 from protocol.spec.model import Model
 from simulation.engine.fixed import Engine
@@ -22,7 +22,7 @@ from simulation.engine.passes import Passes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from experiments.study import Outcome
+    from experiments.harness.study import Outcome
     from protocol.fixed import Words
     from protocol.spec.spec import Spec
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from experiments import streams
-from experiments.board_memory import Stored
-from experiments.fleet import BATCH
-from experiments.plots import Plot, Series
-from experiments.report import Estimate, markdown
+from experiments.harness.plots import Plot, Series
+from experiments.harness.report import Estimate, markdown
+from experiments.methods.tinymetafed import BATCH
+from experiments.online import streams
+from experiments.online.board_memory import Stored
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from experiments.online import Effort, Followed
-    from experiments.study import Outcome
+    from experiments.harness.study import Outcome
+    from experiments.online.run import Effort, Followed
 
 KILO: Final = 1000
 

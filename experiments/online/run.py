@@ -7,20 +7,27 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 import numpy as np
 
-from experiments import board_memory, streams
-from experiments import online_page as page
-from experiments.board_memory import Stored
-from experiments.following import Beginning, Choice, Following, Learner, begin, choose, follow
-from experiments.report import Estimate, Report
-from experiments.scenario import Scenario
-from experiments.streams import Kind
+from experiments.harness.report import Estimate, Report
+from experiments.harness.scenario import Scenario
+from experiments.online import board_memory, page, streams
+from experiments.online.board_memory import Stored
+from experiments.online.following import (
+    Beginning,
+    Choice,
+    Following,
+    Learner,
+    begin,
+    choose,
+    follow,
+)
+from experiments.online.streams import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from experiments.catalogue import Request
-    from experiments.report import Row
-    from experiments.study import Outcome, Study
+    from experiments.harness.report import Row
+    from experiments.harness.request import Request
+    from experiments.harness.study import Outcome, Study
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 AS_SHIPPED: Final = "online"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from experiments.methods import METHODS
-from experiments.plots import Plot, Series
-from experiments.report import markdown
+from experiments.harness.plots import Plot, Series
+from experiments.harness.report import markdown
+from experiments.methods.catalogue import METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from experiments.compare import Compared, Comparison, Effort, Point
+    from experiments.comparison.run import Compared, Comparison, Effort, Point
 
 COSTS: Final = ("bytes_up", "bytes_down", "operations")
 OURS: Final = "tinymetafed"

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import plots
+from experiments.harness import plots
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from experiments.plots import Plot
+    from experiments.harness.plots import Plot
 
 Row = dict[str, str | float]
 """A line of a CSV, by column."""

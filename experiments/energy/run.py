@@ -1,7 +1,7 @@
 """Modelled energy and time of TinyMetaFed beside three others: the experiment `energy`.
 
 Bytes, operations and what was learned are from runs; joules and seconds are from a model
-(experiments/power.py), by rounds that are equal and by what is learned that is equal.
+(experiments/energy/power.py), by rounds that are equal and by what is learned that is equal.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from experiments import energy_page as page
-from experiments.compare import Compared, Effort, Plan, play_all, result_of
-from experiments.power import CHIPS, LINK, Work, total
-from experiments.report import Report
-from experiments.scenario import Scenario
+from experiments.comparison.run import Compared, Effort, Plan, play_all, result_of
+from experiments.energy import page
+from experiments.energy.power import CHIPS, LINK, Work, total
+from experiments.harness.report import Report
+from experiments.harness.scenario import Scenario
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from experiments.catalogue import Request
-    from experiments.compare import Point
-    from experiments.power import Chip, Cost, Link
-    from experiments.report import Row
-    from experiments.study import Study
+    from experiments.comparison.run import Point
+    from experiments.energy.power import Chip, Cost, Link
+    from experiments.harness.report import Row
+    from experiments.harness.request import Request
+    from experiments.harness.study import Study
 
 OURS: Final = "tinymetafed"
 METHODS: Final = (OURS, "tinymetafed/no-top-p", "tinyreptile", "fedavg")

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments import cost
-from experiments.fleet import with_rates, without_local
+from experiments.methods import cost
+from experiments.methods.tinymetafed import with_rates, without_local
 from protocol.topics import Topics
 from rounds.optimizers import Step, optimizer_of
 from simulation.conditions import TASKS_STREAM

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from experiments.methods import METHODS
-from experiments.scenario import Scenario
+from experiments.harness.scenario import Scenario
+from experiments.methods.catalogue import METHODS
 
 if TYPE_CHECKING:
     import optuna
 
-    from experiments.methods import Learner, Range, Settings
-    from experiments.study import Outcome
+    from experiments.harness.study import Outcome
+    from experiments.methods.catalogue import Learner, Range, Settings
 
 AT_ONCE: Final = 100
 """Held-out tasks that are asked at a time; more take memory."""

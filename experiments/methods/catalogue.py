@@ -11,18 +11,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
-from experiments import cost, rivals
-from experiments.fleet import BATCH, Fleet, recipe, with_rates
-from experiments.rivals import Alone, Habits, Rival
-from experiments.transfer import Pooling, Transfer
+from experiments.methods import baselines as rivals
+from experiments.methods import cost
+from experiments.methods.baselines import Alone, Habits, Rival
+from experiments.methods.tinymetafed import BATCH, Fleet, recipe, with_rates
+from experiments.methods.transfer import Pooling, Transfer
 from protocol.spec import heap
 from simulation.engine.passes import Passes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from experiments.fleet import Change
-    from experiments.scenario import Samples
+    from experiments.harness.scenario import Samples
+    from experiments.methods.tinymetafed import Change
     from protocol.spec.spec import Spec
     from simulation.fleet import Evaluation
     from simulation.tasks.base import Tasks

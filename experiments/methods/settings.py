@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from experiments.fleet import Fleet, Recipe, rebuilt, with_rates, without_local
-from experiments.report import Estimate
-from experiments.selections import Rival, rival
+from experiments.harness.report import Estimate
+from experiments.methods.selections import Rival, rival
+from experiments.methods.tinymetafed import Fleet, Recipe, rebuilt, with_rates, without_local
 from protocol.spec.model import Pool
 from protocol.spec.spec import Spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from experiments.scenario import Scenario
-    from experiments.study import Outcome, Study
+    from experiments.harness.scenario import Scenario
+    from experiments.harness.study import Outcome, Study
 
     Results = Mapping[str, dict[str, Any]]
     """By setting, in the form of results.json."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from experiments import cost
+from experiments.methods import cost
 from protocol.spec.model import Model, Pool
 from protocol.spec.rounds import Rounds
 from protocol.spec.spec import Spec

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from experiments.fleet import Fleet, Recipe
-from experiments.settings import Setting, spec_of
+from experiments.methods.settings import Setting, spec_of
+from experiments.methods.tinymetafed import Fleet, Recipe
 from protocol import sparse
 from simulation.engine.fixed import Engine
 from simulation.engine.float64 import UNIT, VALUE, FloatEngine
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from experiments.scenario import Scenario
-    from experiments.study import Outcome
+    from experiments.harness.scenario import Scenario
+    from experiments.harness.study import Outcome
     from protocol.fixed import Words
     from protocol.spec.spec import Spec
 

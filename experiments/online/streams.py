@@ -20,7 +20,7 @@ from simulation.tasks.sines import SineTasks
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from experiments.scenario import Samples
+    from experiments.harness.scenario import Samples
     from protocol.fixed import Words
 
 Kind = Literal["stationary", "drifting", "switching"]

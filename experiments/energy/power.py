@@ -89,7 +89,7 @@ STEP: Final = {"asm_thumb": 24_665, "viper": 57_250}
 
 By `make bench-board`, in docs/engine.md. Other networks' layers are taken to cost as much."""
 STEP_OPERATIONS: Final = 2274
-"""Multiply-accumulates of the same sample: experiments/cost.py."""
+"""Multiply-accumulates of the same sample: experiments/methods/cost.py."""
 
 RADIO_ESP32: Final = (
     "ESP32 Series Datasheet, tables of power by mode; checked against a board maker's copy of the "

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from experiments import observer
-from experiments.plots import Plot, Series
-from experiments.report import Estimate, Report, Row
-from experiments.scenario import Scenario
-from experiments.settings import Setting, compare, difference, tune
+from experiments.harness.plots import Plot, Series
+from experiments.harness.report import Estimate, Report, Row
+from experiments.harness.scenario import Scenario
+from experiments.methods.settings import Setting, compare, difference, tune
+from experiments.top_p import observer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from experiments.catalogue import Request
-    from experiments.selections import Rival
-    from experiments.settings import Results
-    from experiments.study import Study
+    from experiments.harness.request import Request
+    from experiments.harness.study import Study
+    from experiments.methods.selections import Rival
+    from experiments.methods.settings import Results
 
 ROUNDS: Final = {"sine": 200, "omniglot": 60}
 QUICK_ROUNDS: Final = {"sine": 40, "omniglot": 10}

@@ -1,0 +1,1 @@
+"""TinyMetaFed beside the baselines: the experiments `sine`, `omniglot` and `keywords`."""

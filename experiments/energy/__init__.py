@@ -1,0 +1,1 @@
+"""Modelled energy and time: the experiment `energy`."""

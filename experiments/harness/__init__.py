@@ -1,0 +1,1 @@
+"""What experiments stand on: runs that are kept, reports, pictures."""

@@ -1,0 +1,1 @@
+"""Each sample used once, beside stored batches: the experiment `online`."""

@@ -1,0 +1,1 @@
+"""Which layers stay local: the experiment `partition`."""

@@ -1,0 +1,1 @@
+"""How much a board should send: the experiment `top-p`."""
