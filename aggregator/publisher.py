@@ -76,8 +76,15 @@ class Publisher:
     ) -> None:
         """The open round, whose deadline begins now."""
         announced = Round(
-            *(self._lineage, round_, version, cohort.ticket_limit, int(rules.deadline * 1000)),
-            *(cohort.chosen, rules.oldest, canary.version, canary.share),
+            lineage=self._lineage,
+            round=round_,
+            version=version,
+            ticket_limit=cohort.ticket_limit,
+            deadline=int(rules.deadline * 1000),
+            chosen=cohort.chosen,
+            max_age=rules.oldest,
+            canary_version=canary.version,
+            canary_share=canary.share,
         )
         self._retain(self._topics.round, announced.pack())
 
