@@ -117,11 +117,35 @@ def message_vectors() -> Vectors:
     least = ((0, 1, 1, 1, 1, 1, 1, 0, 0), (0, 1, 1, 1, 1, 1, 1, 1, 0))
     long_name = "a-board.with_the-longest-of-name"
     update = messages.Update(
-        *(0xCAFE0001, 12, "board-00", u32, 32, 32, 200, 70000, 31, 127, 128, 255, 256),
+        lineage=0xCAFE0001,
+        round=12,
+        board="board-00",
+        nonce=u32,
+        support=32,
+        query=32,
+        support_loss=200,
+        query_loss=70000,
+        query_correct=31,
+        bytes_up=127,
+        bytes_down=128,
+        milliseconds=255,
+        heap_free=256,
         changes=bytes(range(9)),
     )
     longest = messages.Update(
-        *(u32, u32, long_name, 0, 1, 1, u32, u32, u32, u32, u32, 65535, 65536),
+        lineage=u32,
+        round=u32,
+        board=long_name,
+        nonce=0,
+        support=1,
+        query=1,
+        support_loss=u32,
+        query_loss=u32,
+        query_correct=u32,
+        bytes_up=u32,
+        bytes_down=u32,
+        milliseconds=65535,
+        heap_free=65536,
         changes=bytes(i % 251 for i in range(300)),
     )
     fleet = tuple(f"board-{i:02}" for i in range(17))
@@ -187,6 +211,10 @@ def as_a_board_writes(values: list[Any]) -> bytes:
 
 def arithmetic_vectors() -> Vectors:
     """Rounds of whole networks: a case for a replay, with what comes out of it."""
+    return [*_dense_networks(), *_convolutions(), *_channels_and_means(), *_classes_and_limits()]
+
+
+def _dense_networks() -> Vectors:
     sine = [_dense(32), _dense(32), _dense(1, "none", local=True)]
     last = _dense(3, "none", local=True)
     return [
@@ -215,6 +243,12 @@ def arithmetic_vectors() -> Vectors:
             extreme=True,
             rate=0.5,
         ),
+    ]
+
+
+def _convolutions() -> Vectors:
+    last = _dense(3, "none", local=True)
+    return [
         _round("windows of 3 x 3 in one channel", (5, 6, 1), [_conv(4), last], percent=20),
         _round("windows of 3 x 3 in three channels", (5, 4, 3), [_conv(5), last], percent=20),
         _round("a stride of two, which leaves a row out", (8, 7, 2), [_conv(3, stride=2), last]),
@@ -232,6 +266,12 @@ def arithmetic_vectors() -> Vectors:
             (8, 8, 1),
             [_conv(3), _conv(4, kernel=1, local=True), _dense(4, "none")],
         ),
+    ]
+
+
+def _channels_and_means() -> Vectors:
+    last = _dense(3, "none", local=True)
+    return [
         _round("each channel on its own", (6, 5, 4), [_depthwise(), last], percent=30),
         _round(
             "each channel on its own, two pixels apart, between others",
@@ -246,6 +286,12 @@ def arithmetic_vectors() -> Vectors:
             (8, 8, 2),
             [_conv(3, activation="none"), _pool(2), _conv(4, kernel=1), last],
         ),
+    ]
+
+
+def _classes_and_limits() -> Vectors:
+    last = _dense(3, "none", local=True)
+    return [
         _round("two classes", 4, [_dense(6), _dense(2, "none", local=True)], classes=True),
         _round(
             "seven classes, global above local",
@@ -372,7 +418,11 @@ def hash_vectors() -> Vectors:
     canaries = [("board-01", 9, share) for share in (0, 2**31, mine, mine + 1, 2**32)]
     draws = [(1, 5, 4096), (0, 3, 1), (2**32 - 1, 4, 724), (0x80000000, 3, 32768)]
     outputs: list[Any] = [
-        *(([0, 0], 1), ([0], 0), ([8191, -8191], 0), ([8191, -8191], 1), ([5, 5, 5], 2)),
+        ([0, 0], 1),
+        ([0], 0),
+        ([8191, -8191], 0),
+        ([8191, -8191], 1),
+        ([5, 5, 5], 2),
         ([-8191] * 5, 3),
         (list(range(-8000, 8001, 1000)), 12),
         *(([100, 100 - distance, 100 - 2 * distance], 1) for distance in (1, 48, 355, 512, 3000)),
