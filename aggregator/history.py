@@ -19,13 +19,13 @@ class RoundFacts:
     support_loss: float
     """The same of the support samples."""
     accuracy: float | None
-    """Share of the query samples whose class was told before it was learned from; of classes."""
+    """Share of the query samples predicted correctly before they were learned from; of classes."""
     accepted: int
     """Updates in the version."""
     late: int
     """Those among them that were for an earlier round."""
     invited: int
-    """Boards known to have been asked."""
+    """Boards known to have been invited."""
     seconds: float
     """Time that the broker was within reach, from the first announcement to the close."""
     canary: str | None

@@ -105,7 +105,7 @@ class RejectReason(Enum):
     FUTURE = "future"
     """For a round that is still to come."""
     UNINVITED = "uninvited"
-    """From a board that the round does not ask."""
+    """From a board that the round does not invite."""
     DUPLICATE = "duplicate"
     """The very update that is journaled already: harmless, its receipt is sent again."""
     CONFLICT = "conflict"

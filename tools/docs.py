@@ -378,7 +378,7 @@ def methods() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "states": states,
-    "refusals": reject_reasons,
+    "rejections": reject_reasons,
     "spec": lambda: keys_of(Spec),
     "spec-model": lambda: keys_of(Model),
     "spec-layer": layers,
