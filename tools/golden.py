@@ -94,33 +94,86 @@ def _sparse(
 # --- Messages
 
 
+LINEAGE: Final = 0xCAFE0001
+U32: Final = 2**32 - 1
+FLEET: Final = tuple(f"board-{i:02}" for i in range(17))
+LONG_NAME: Final = "a-board.with_the-longest-of-name"
+
+
 def message_vectors() -> Vectors:
     """Fields and bytes of each message; byte strings in hexadecimal.
 
     A board writes its update with wider heads than the host needs to, into a buffer that lasts:
     ``board_bytes``.
     """
-    u32 = 2**32 - 1
+    return [*_plans(), *_rounds(), *_models(), *_updates(), *_receipts()]
+
+
+def _plans() -> Vectors:
     sine = (
         (0, 1, 1, 1, 32, 1, 1, 2, 4096),
         (0, 1, 1, 32, 32, 1, 1, 2, 724),
         (0, 1, 1, 32, 1, 1, 1, 1, 724),
     )
-    plan = messages.Plan(0xCAFE0001, 7, 0, sine, 655, 328, 32, 32, 32767, 112, 8, 0)
     grid = (
         (0, 300, 9, 2, 8, 3, 2, 2, 965),
         (1, 149, 4, 8, 8, 3, 1, 0, 1365),
         (2, 147, 2, 8, 8, 2, 2, 0, 4096),
         (0, 1, 1, 584, 5, 1, 1, 1, 169),
     )
-    classes = messages.Plan(0xCAFE0002, u32, 1, grid, 1, 32768, 5, 70000, 16384, 65535, 4, 1)
     least = ((0, 1, 1, 1, 1, 1, 1, 0, 0), (0, 1, 1, 1, 1, 1, 1, 1, 0))
-    long_name = "a-board.with_the-longest-of-name"
+    plan, other = messages.Plan, LINEAGE + 1
+    return [
+        _message("a plan", plan(LINEAGE, 7, 0, sine, 655, 328, 32, 32, 32767, 112, 8, 0)),
+        _message(
+            "a plan with layers of all kinds",
+            plan(other, U32, 1, grid, 1, 32768, 5, 70000, 16384, 65535, 4, 1),
+        ),
+        _message("everything at its least", plan(0, 0, 0, least, 0, 0, 0, 0, 0, 0, 4, 0)),
+    ]
+
+
+def _rounds() -> Vectors:
+    def round_(  # noqa: PLR0913 - a round has as many fields
+        name: str,
+        ticket_limit: int,
+        deadline: int = 30000,
+        *,
+        chosen: bytes = b"",
+        max_age: int = 0,
+        canary: tuple[int, int] = (0, 0),
+    ) -> dict[str, Any]:
+        some = (LINEAGE, 3, 2, ticket_limit, deadline, chosen, max_age)
+        return _message(name, messages.Round(*some, *canary))
+
+    chosen = cohort.name_in(3, FLEET[:3])
+    widest = messages.Round(U32, U32, U32, 2**32, U32, chosen, 255, U32, 2**32)
+    return [
+        round_("a round for some", 0x80000000),
+        round_("a round for everyone", 2**32),
+        round_("a round for chosen boards", 0, chosen=chosen),
+        round_("a round for many", 0, chosen=bytes(range(256)) + b"more"),
+        round_("a round that waits for the late", 2**32, 9, max_age=4),
+        round_("a round with a canary", 2**32, 9, canary=(5, 2**29)),
+        _message("a round at its most", widest),
+    ]
+
+
+def _models() -> Vectors:
+    chunk, delta = messages.Chunk, messages.Delta
+    return [
+        _message("a chunk", chunk(LINEAGE, 2, 1, 3, 0x12345678, b"\0\1\2\xff")),
+        _message("a bin16", chunk(LINEAGE, 2, 0, 3, U32, bytes(range(256)) + b"more")),
+        _message("a delta", delta(LINEAGE, 2, 0x89ABCDEF, b"\0\0\0\0")),
+    ]
+
+
+def _updates() -> Vectors:
     update = messages.Update(
-        lineage=0xCAFE0001,
+        lineage=LINEAGE,
         round=12,
         board="board-00",
-        nonce=u32,
+        nonce=U32,
         support=32,
         query=32,
         support_loss=200,
@@ -133,46 +186,34 @@ def message_vectors() -> Vectors:
         changes=bytes(range(9)),
     )
     longest = messages.Update(
-        lineage=u32,
-        round=u32,
-        board=long_name,
+        lineage=U32,
+        round=U32,
+        board=LONG_NAME,
         nonce=0,
         support=1,
         query=1,
-        support_loss=u32,
-        query_loss=u32,
-        query_correct=u32,
-        bytes_up=u32,
-        bytes_down=u32,
+        support_loss=U32,
+        query_loss=U32,
+        query_correct=U32,
+        bytes_up=U32,
+        bytes_down=U32,
         milliseconds=65535,
         heap_free=65536,
         changes=bytes(i % 251 for i in range(300)),
     )
-    fleet = tuple(f"board-{i:02}" for i in range(17))
-    some = (0xCAFE0001, 3, 2)
-    chosen = cohort.name_in(3, fleet[:3])
-    crowd = messages.Round(*some, 0, 30000, bytes(range(256)) + b"more", 0, 0, 0)
-    widest = messages.Round(u32, u32, u32, 2**32, u32, chosen, 255, u32, 2**32)
     return [
-        _message("a plan", plan),
-        _message("a plan with layers of all kinds", classes),
-        _message("everything at its least", messages.Plan(0, 0, 0, least, 0, 0, 0, 0, 0, 0, 4, 0)),
-        _message("a round for some", messages.Round(*some, 0x80000000, 30000, b"", 0, 0, 0)),
-        _message("a round for everyone", messages.Round(*some, 2**32, 30000, b"", 0, 0, 0)),
-        _message("a round for chosen boards", messages.Round(*some, 0, 30000, chosen, 0, 0, 0)),
-        _message("a round for many", crowd),
-        _message("a round that waits for the late", messages.Round(*some, 2**32, 9, b"", 4, 0, 0)),
-        _message("a round with a canary", messages.Round(*some, 2**32, 9, b"", 0, 5, 2**29)),
-        _message("a round at its most", widest),
-        _message("a chunk", messages.Chunk(0xCAFE0001, 2, 1, 3, 0x12345678, b"\0\1\2\xff")),
-        _message("a bin16", messages.Chunk(0xCAFE0001, 2, 0, 3, u32, bytes(range(256)) + b"more")),
-        _message("a delta", messages.Delta(0xCAFE0001, 2, 0x89ABCDEF, b"\0\0\0\0")),
         _message("an update", update),
         _message("str8 and bin16, numbers at their most", longest),
-        _message("a receipt", messages.Receipt(0xCAFE0001, 3, ("board-00", "b"))),
-        _message("an empty receipt", messages.Receipt(0xCAFE0001, 3, ())),
-        _message("an array16", messages.Receipt(0xCAFE0001, 300, fleet)),
-        _message("a name in str8", messages.Receipt(0xCAFE0001, 3, (long_name,))),
+    ]
+
+
+def _receipts() -> Vectors:
+    receipt = messages.Receipt
+    return [
+        _message("a receipt", receipt(LINEAGE, 3, ("board-00", "b"))),
+        _message("an empty receipt", receipt(LINEAGE, 3, ())),
+        _message("an array16", receipt(LINEAGE, 300, FLEET)),
+        _message("a name in str8", receipt(LINEAGE, 3, (LONG_NAME,))),
     ]
 
 
