@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from aggregator.ingest import Rejection
 from protocol.commands import Answer
 from protocol.messages import CHUNK_BYTES, Chunk, Receipt, Round
 from protocol.progress import Progress
@@ -13,6 +12,7 @@ from protocol.spec.spec import Spec
 from protocol.topics import NAME, Topics, shard_of
 from rounds.cohort import Cohort
 from rounds.core import RejectReason
+from rounds.intake import Rejection
 from rounds.learning import CanaryGroup
 from rounds.model import GlobalModel
 from runtime.transport import Transport

@@ -11,7 +11,6 @@ from typing import Final
 
 from aggregator import drops
 from aggregator.fleet import Fleet
-from aggregator.ingest import Rejection
 from aggregator.journal.journal import Journal
 from aggregator.metrics import Metrics
 from aggregator.presence import AvailabilityCounter
@@ -24,6 +23,7 @@ from protocol.presence import Availability, read_presence
 from protocol.spec.spec import Spec
 from protocol.topics import NAME, Topics
 from rounds.core import Announce, Close, Decision, RejectReason, RoundCore, State, Withdraw
+from rounds.intake import Rejection
 from runtime.errors import StateStuckError
 from runtime.transport import Transport
 

@@ -3,8 +3,9 @@
 import json
 import sqlite3
 from collections.abc import Mapping
-from hashlib import blake2b
 from typing import Any, Final
+
+from rounds.intake import digest_of
 
 _COLUMNS: Final = {
     ("lineages", "life"): "incarnation",
@@ -38,9 +39,9 @@ def from_schema_2(db: sqlite3.Connection) -> None:
         )
     for key, payload in db.execute("SELECT rowid, payload FROM updates").fetchall():
         message = _in_format_2(payload)
-        digest = blake2b(message, digest_size=16).digest()
         db.execute(
-            "UPDATE updates SET payload = ?, digest = ? WHERE rowid = ?", (message, digest, key)
+            "UPDATE updates SET payload = ?, digest = ? WHERE rowid = ?",
+            (message, digest_of(message), key),
         )
     for number, text in db.execute("SELECT id, command FROM commands").fetchall():
         command = json.loads(text)

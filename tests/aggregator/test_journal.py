@@ -32,7 +32,20 @@ PROJECT = Path(__file__).resolve().parents[2]
 SPEC_FILE = PROJECT / "specs" / "sine.toml"
 SPEC = Spec.from_file(SPEC_FILE)
 FACTS = RoundFacts(
-    0, 0.5, 1.5, 0.75, 2, 0, 3, 0.25, None, None, 3.0, 1, {"stale": 4}, degraded=False
+    round=0,
+    loss=0.5,
+    support_loss=1.5,
+    accuracy=0.75,
+    accepted=2,
+    late=0,
+    invited=3,
+    seconds=0.25,
+    canary=None,
+    canary_loss=None,
+    step=3.0,
+    empty_deadlines=1,
+    rejected={"stale": 4},
+    degraded=False,
 )
 
 

@@ -1,13 +1,11 @@
 """A journal that the version before wrote is opened by this one, and its fleet goes on."""
 
 import sqlite3
-from hashlib import blake2b
 from pathlib import Path
 
 import pytest
 
 from aggregator.fleet import Fleet
-from aggregator.ingest import DIGEST_BYTES
 from aggregator.journal.journal import Journal
 from aggregator.journal.schema import JOURNAL
 from aggregator.store.store import Store
@@ -17,6 +15,7 @@ from protocol.mqtt import Message
 from protocol.spec.spec import Spec
 from protocol.topics import Topics
 from rounds.core import Close, RejectReason, State
+from rounds.intake import digest_of
 from runtime.errors import StateError
 
 SCHEMA_2 = Path(__file__).parent / "journals" / "schema-2.sql"
@@ -47,7 +46,7 @@ def test_the_fleet_goes_on_where_it_was(folder: Path) -> None:
     assert fleet.learning.canary is not None
     assert fleet.learning.canary.model.version == 2
     # What the version before had summed of the open round, to the bit.
-    ((basis, total),) = fleet.ingest.sums.items()
+    ((basis, total),) = fleet._intake.sums.items()
     assert (basis.age, basis.is_canary, total.weight) == (0, False, 2)
     assert total.changes.tolist() == [44, 88, 28, -116, 248, -122]
     assert fleet.core.known.last_seen == {"pump-1": 1, "pump-2": 1, "pump-3": 1}
@@ -82,7 +81,7 @@ def test_what_it_knew_has_the_words_of_today(folder: Path) -> None:
         assert [type(command) for command in waiting] == [Apply, RollBack]
         for payload, digest in db.execute("SELECT payload, digest FROM updates"):
             assert Update.unpack(payload).lineage == 0x96EA91BC
-            assert blake2b(payload, digest_size=DIGEST_BYTES).digest() == digest
+            assert digest_of(payload) == digest
         for (delta,) in db.execute("SELECT delta FROM versions WHERE length(delta) > 0"):
             assert Delta.unpack(delta).lineage == 0x96EA91BC
 
