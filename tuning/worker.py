@@ -10,7 +10,7 @@ from simulation.boards import Crew, Trainer
 from simulation.conditions import Conditions, Poison, Poisoning
 from simulation.engine.fixed import Engine
 from simulation.errors import SimulationError
-from simulation.fleet import measure
+from simulation.exam import measure
 from simulation.processes import leave_interrupts, spawning
 from simulation.run import Run, board_names
 from simulation.tasks.characters import CharacterTasks

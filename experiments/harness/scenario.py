@@ -13,7 +13,7 @@ from protocol.spec.spec import Spec
 from simulation.tasks.held_out import character_tasks, sine_tasks, speaker_tasks
 
 if TYPE_CHECKING:
-    from simulation.fleet import Evaluation
+    from simulation.exam import Evaluation
     from simulation.tasks.characters import CharacterTasks
     from simulation.tasks.sines import SineTasks
     from simulation.tasks.speakers import SpeakerTasks

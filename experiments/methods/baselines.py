@@ -30,7 +30,7 @@ from rounds.optimizers import Step, optimizer_of
 from simulation.conditions import TASKS_STREAM
 from simulation.engine.float64 import UNIT, FloatEngine
 from simulation.engine.passes import ONLINE, Passes
-from simulation.fleet import Evaluation, measure
+from simulation.exam import Evaluation, measure
 from simulation.tasks.base import stacked
 
 if TYPE_CHECKING:

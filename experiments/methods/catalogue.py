@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from experiments.harness.scenario import Samples
     from experiments.methods.tinymetafed import Change
     from protocol.spec.spec import Spec
-    from simulation.fleet import Evaluation
+    from simulation.exam import Evaluation
     from simulation.tasks.base import Tasks
 
 Settings = dict[str, float]

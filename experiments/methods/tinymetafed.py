@@ -18,7 +18,7 @@ from simulation.conditions import Conditions, Poisoning
 from simulation.engine.fixed import Engine
 from simulation.engine.float64 import FloatEngine
 from simulation.engine.passes import ONLINE, Passes
-from simulation.fleet import Evaluation, measure
+from simulation.exam import Evaluation, measure
 from simulation.run import Run, board_names
 
 if TYPE_CHECKING:

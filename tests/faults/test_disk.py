@@ -103,9 +103,8 @@ def test_killed_while_the_disk_refuses(
 def test_a_slow_disk(tmp_path: Path, broker: Broker, book: Callable[[Account], None]) -> None:
     """Each commit of updates takes a quarter of a second, so that boards send several times."""
     fleet = Fleet(tmp_path, broker.port)
-    fleet.aggregator.start(
-        Fault("aggregator.journal.journal:Journal.append", "inside", seconds=0.25)
-    )
+    slow = Fault("aggregator.journal.journal:Journal.append", "inside", seconds=0.25)
+    fleet.aggregator.start(slow)
     with fleet.running():
         fleet.wait_for_rounds(10)
         fleet.settle(1, book)

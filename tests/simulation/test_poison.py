@@ -13,6 +13,7 @@ import pytest
 
 from aggregator.ingest import Ingest
 from aggregator.journal.journal import Journal
+from benchmarks.lockstep import play
 from benchmarks.strategies import BOARDS, final_loss, poisoned, sines
 from protocol import sparse
 from protocol.messages import Update
@@ -23,7 +24,7 @@ from rounds.intake import Intake
 from rounds.learning import Learning, Version
 from rounds.model import GlobalModel
 from simulation.engine.fixed import Engine
-from simulation.fleet import measure, play
+from simulation.exam import measure
 from simulation.tasks.sines import SineTasks
 
 SPEC = sines({})
