@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from experiments.harness.report import Estimate
 from experiments.methods.selections import Rival, rival
-from experiments.methods.tinymetafed import Fleet, Recipe, rebuilt, with_rates, without_local
+from experiments.methods.tinymetafed import Recipe, TinyMetaFed, rebuilt, with_rates, without_local
 from protocol.spec.model import Pool
 from protocol.spec.spec import Spec
+from simulation.statistics import Estimate
+from tuning.search import best
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from experiments.harness.scenario import Scenario
     from experiments.harness.study import Outcome, Study
+    from experiments.methods.tinymetafed import Arithmetic
 
     Results = Mapping[str, dict[str, Any]]
     """By setting, in the form of results.json."""
@@ -29,7 +31,7 @@ TUNING_TASKS: Final = 200
 HELD_OUT_SEED: Final = 10_000
 """Seed 0's held-out tasks, and so on."""
 CURVE_TASKS: Final = {"sine": 200, "omniglot": 60, "keywords": 60}
-"""Held-out tasks asked on the way: fewer than at the end."""
+"""Held-out tasks on the way: fewer than at the end."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Setting:
 
     scenario: Scenario
     tasks: int
-    """Held-out tasks that the model is asked in the end."""
+    """Held-out tasks on which the model is evaluated in the end."""
     points: int
     """Of the curve, the end included."""
     local: tuple[int, ...] | None = None
@@ -106,7 +108,8 @@ def play(setting: Setting) -> Outcome:
     scenario = setting.scenario
     learned, held_out = scenario.tasks()
     # Choices are made in float64, which is quicker.
-    fleet = Fleet(Recipe(spec, sends=sends), learned, setting.seed, real=scenario.choosing)
+    arithmetic: Arithmetic = "float64" if scenario.choosing else "fixed"
+    fleet = TinyMetaFed(Recipe(spec, sends=sends), learned, setting.seed, arithmetic=arithmetic)
     seed, few = HELD_OUT_SEED + setting.seed, min(setting.tasks, CURVE_TASKS[scenario.network])
     every = -(-scenario.rounds // setting.points)
     curve: list[list[float]] = []
@@ -154,13 +157,12 @@ def tune(
         for rate, step in choices
     ]
     outcomes = iter(study.run(play, jobs, "tuning"))
-    best = {}
+    tuned = {}
     for name, setting in settings.items():
-        sign = 1 if setting.scenario.metric == "loss" else -1
-        losses = [sign * next(outcomes)["value"] for _ in choices]
-        rate, step = choices[int(np.argmin(np.nan_to_num(losses, nan=np.inf)))]
-        best[name] = replace(setting, rate=rate, step=step)
-    return best
+        values = [next(outcomes)["value"] for _ in choices]
+        rate, step = best(choices, values, minimise=setting.scenario.metric == "loss")
+        tuned[name] = replace(setting, rate=rate, step=step)
+    return tuned
 
 
 def compare(

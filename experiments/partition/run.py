@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Final
 from pydantic import ValidationError
 
 from experiments.harness.plots import Plot, Series
-from experiments.harness.report import Estimate, Report, Row, markdown
+from experiments.harness.report import Report, Row, markdown
 from experiments.harness.scenario import Scenario
 from experiments.methods.settings import Setting, compare, difference, partitioned, spec_of, tune
 from protocol.spec.model import Dense, Pool
+from simulation.statistics import Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from experiments.harness.plots import Plot, Series
-from experiments.harness.report import Estimate, Row
+from experiments.harness.report import Row
 from experiments.harness.scenario import Scenario
 from experiments.top_p.attack import NEAREST, Attack, attack
+from simulation.statistics import Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from experiments.harness.plots import Plot, Series
-from experiments.harness.report import Estimate, Report, Row
+from experiments.harness.report import Report, Row
 from experiments.harness.scenario import Scenario
 from experiments.methods.settings import Setting, compare, difference, tune
 from experiments.top_p import observer
+from simulation.statistics import Estimate
 
 if TYPE_CHECKING:
     from pathlib import Path
