@@ -80,7 +80,7 @@ class Space:
 
     @property
     def query(self) -> int:
-        """Query samples of a task by which settings are judged, in every run."""
+        """Query samples of a held-out task, in every run."""
         return max(1, min(self.samples // _LEAST_HALF, self.given.training.query))
 
     def partitions(self) -> list[str]:

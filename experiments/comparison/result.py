@@ -1,4 +1,4 @@
-"""What a comparison of methods is asked for, and what it comes to."""
+"""What a comparison of methods is made of, and what it comes to."""
 
 from __future__ import annotations
 

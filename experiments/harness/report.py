@@ -32,7 +32,7 @@ class Report:
     summary: tuple[Sequence[str], Sequence[Sequence[str]]] = ((), ())
     """Head and lines of the table that the terminal shows, too; Markdown is left as it is."""
     findings: str = ""
-    """Markdown behind the summary and before the pictures: what was asked, what was found."""
+    """Markdown behind the summary and before the pictures: the question, and what was found."""
     protocol: str = ""
     """Markdown behind the pictures: how it was done, in full."""
 

@@ -107,7 +107,7 @@ class MethodSearch:
     """Each with other settings."""
     validation_tasks: int
     repeats: int = 1
-    """Of a run, each with another seed; their mean is what the settings are judged by."""
+    """Of a run, each with another seed; their mean is the value of the settings."""
     seed: int = 1000
     """The first of them, in all runs; no run that is reported has one of these."""
 

@@ -1,4 +1,4 @@
-"""What is modelled follows from bytes, operations and constants, and is told as modelled."""
+"""What is modelled follows from bytes, operations and constants, and is said to be modelled."""
 
 import json
 from dataclasses import replace

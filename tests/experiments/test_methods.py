@@ -245,16 +245,16 @@ def characters(tmp_path: Path) -> Path:
 
 
 def test_settings_are_chosen_by_characters_that_no_test_has(characters: Path) -> None:
-    (learned, tested), (chosen_from, judged) = (
+    (learned, test), (chosen_from, validation) = (
         Scenario("omniglot", 1, characters, choosing=choosing).tasks() for choosing in (False, True)
     )
 
     def of(tasks: object) -> set[bytes]:
         return {one.tobytes() for one in tasks.drawings[:, 0]}  # type: ignore[attr-defined]
 
-    assert of(learned) | of(tested) >= of(chosen_from) | of(judged)
-    assert of(chosen_from) | of(judged) == of(learned)
-    assert not of(judged) & (of(tested) | of(chosen_from))
+    assert of(learned) | of(test) >= of(chosen_from) | of(validation)
+    assert of(chosen_from) | of(validation) == of(learned)
+    assert not of(validation) & (of(test) | of(chosen_from))
 
 
 def test_one_shot_is_one_drawing_of_each_character(characters: Path) -> None:
