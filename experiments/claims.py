@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from experiments.energy.power import CLAIMED, saved
-from experiments.harness.report import Estimate
 from experiments.methods.catalogue import METHODS
+from simulation.statistics import Estimate
 
 Results = Mapping[str, Any]
 """What one experiment's results.json holds."""

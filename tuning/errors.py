@@ -3,8 +3,13 @@
 ::
 
     TuningError
+    └── ProcessDiedError
 """
 
 
 class TuningError(Exception):
     """The root of this package's exceptions: says what was wrong, and what to do."""
+
+
+class ProcessDiedError(TuningError):
+    """A process ended in the middle of a job."""

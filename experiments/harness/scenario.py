@@ -1,4 +1,4 @@
-"""What is learned in an experiment: a network, its tasks, and how a model is judged."""
+"""What is learned in an experiment: a network, its tasks, and how a model is evaluated."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Scenario:
 
     @property
     def metric(self) -> Literal["loss", "accuracy"]:
-        """What a model is judged by: the mean squared error, or the share of classes told."""
+        """What a model is evaluated by: the mean squared error, or the accuracy of classes."""
         return "loss" if self.network == "sine" else "accuracy"
 
     def value(self, measured: Evaluation) -> float:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from simulation.engine.passes import Passes
 
 FLOAT: Final = 4
-"""Bytes of a number where a rival computes and sends float32."""
+"""Bytes of a number where a baseline computes and sends float32."""
 
 
 def forward_operations(layer: LayerShape) -> int:
@@ -58,7 +58,7 @@ def message_bytes(topic: str, payload: int) -> int:
     return publish(topic, payload) + ACK
 
 
-def rival_memory(spec: Spec, passes: Passes) -> int:
+def baseline_memory(spec: Spec, passes: Passes) -> int:
     """Bytes of the arrays that training with float32 takes on a board.
 
     Weights, activations and errors; where samples are gone through more than once, or several make

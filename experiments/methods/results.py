@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.harness.report import Estimate
 from experiments.methods.settings import Setting, play, spec_of
+from simulation.statistics import Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

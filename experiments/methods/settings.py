@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from experiments.methods.selections import Baseline, baseline
-from experiments.methods.tinymetafed import Fleet, Recipe, rebuilt, with_rates, without_local
+from experiments.methods.tinymetafed import Recipe, TinyMetaFed, rebuilt, with_rates, without_local
 from protocol.spec.model import Pool
 from protocol.spec.spec import Spec
+from tuning.search import best
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from experiments.harness.scenario import Scenario
     from experiments.harness.study import Outcome, Study
+    from experiments.methods.tinymetafed import Arithmetic
 
 TUNING_SEED: Final = 1_000
 """No run that counts has it."""
@@ -24,7 +26,7 @@ TUNING_TASKS: Final = 200
 HELD_OUT_SEED: Final = 10_000
 """Seed 0's held-out tasks, and so on."""
 CURVE_TASKS: Final = {"sine": 200, "omniglot": 60, "keywords": 60}
-"""Held-out tasks asked on the way: fewer than at the end."""
+"""Held-out tasks on the way: fewer than at the end."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Setting:
 
     scenario: Scenario
     tasks: int
-    """Held-out tasks that the model is asked in the end."""
+    """Held-out tasks on which the model is evaluated in the end."""
     points: int
     """Of the curve, the end included."""
     local: tuple[int, ...] | None = None
@@ -101,7 +103,8 @@ def play(setting: Setting) -> Outcome:
     scenario = setting.scenario
     learned, held_out = scenario.tasks()
     # Choices are made in float64, which is quicker.
-    fleet = Fleet(Recipe(spec, sends=sends), learned, setting.seed, real=scenario.choosing)
+    arithmetic: Arithmetic = "float64" if scenario.choosing else "fixed"
+    fleet = TinyMetaFed(Recipe(spec, sends=sends), learned, setting.seed, arithmetic=arithmetic)
     seed, few = HELD_OUT_SEED + setting.seed, min(setting.tasks, CURVE_TASKS[scenario.network])
     every = -(-scenario.rounds // setting.points)
     curve: list[list[float]] = []
@@ -149,10 +152,9 @@ def tune(
         for rate, step in choices
     ]
     outcomes = iter(study.run(play, jobs, "tuning"))
-    best = []
+    tuned = []
     for setting in settings:
-        sign = 1 if setting.scenario.metric == "loss" else -1
-        losses = [sign * next(outcomes)["value"] for _ in choices]
-        rate, step = choices[int(np.argmin(np.nan_to_num(losses, nan=np.inf)))]
-        best.append(replace(setting, rate=rate, step=step))
-    return best
+        values = [next(outcomes)["value"] for _ in choices]
+        rate, step = best(choices, values, minimise=setting.scenario.metric == "loss")
+        tuned.append(replace(setting, rate=rate, step=step))
+    return tuned

@@ -31,7 +31,7 @@ BATCH: Final = 32
 """Samples in a step of the one place."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pooling:
     """How it is learned, in the one place and on boards."""
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.harness.scenario import Scenario
 from experiments.methods.cost import step_operations
-from experiments.methods.tinymetafed import BATCH, Fleet, Recipe, rebuilt, with_rates
+from experiments.methods.tinymetafed import BATCH, Recipe, TinyMetaFed, rebuilt, with_rates
 from experiments.online import streams
 from experiments.online.streams import Kind, Streams
 from protocol import fixed
@@ -57,7 +57,7 @@ def begin(wanted: Beginning) -> Outcome:
         ``published``, its global parameters in weight units.
     """
     learned, _ = wanted.scenario.tasks()
-    fleet = Fleet(Recipe(wanted.scenario.spec), learned, wanted.seed)
+    fleet = TinyMetaFed(Recipe(wanted.scenario.spec), learned, wanted.seed)
     for _ in fleet.play():
         pass
     return {"published": fleet.published.tolist()}

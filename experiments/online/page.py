@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from experiments.harness.plots import Plot, Series
-from experiments.harness.report import Estimate, markdown
+from experiments.harness.report import markdown
 from experiments.methods.tinymetafed import BATCH
 from experiments.online import streams
 from experiments.online.board_memory import Stored
+from simulation.statistics import Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 import numpy as np
 
-from experiments.harness.report import Estimate, Report
+from experiments.harness.report import Report
 from experiments.harness.scenario import Scenario
 from experiments.online import board_memory, page, streams
 from experiments.online.board_memory import Stored
@@ -21,6 +21,7 @@ from experiments.online.following import (
     follow,
 )
 from experiments.online.streams import Kind
+from simulation.statistics import Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

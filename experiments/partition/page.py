@@ -13,10 +13,11 @@ from protocol.spec.model import Dense, Pool
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from experiments.harness.report import Estimate, Row
+    from experiments.harness.report import Row
     from experiments.methods.results import SettingResult
     from experiments.partition.result import Partition, Places, Sweep
     from protocol.spec.spec import Spec
+    from simulation.statistics import Estimate
 
 PROSE: Final = Prose(Path(__file__).with_name("page.md"))
 HEAD: Final = (

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from experiments.methods.settings import Setting, spec_of
-from experiments.methods.tinymetafed import Fleet, Recipe
+from experiments.methods.tinymetafed import Recipe, TinyMetaFed
 from protocol import sparse
 from simulation.engine.fixed import Engine
 from simulation.engine.float64 import UNIT, VALUE, FloatEngine
@@ -87,7 +87,7 @@ def attack(job: Attack) -> Outcome:
     )
     spec = spec_of(setting)
     learned, _ = job.scenario.tasks()
-    fleet = Fleet(Recipe(spec), learned, job.seed)
+    fleet = TinyMetaFed(Recipe(spec), learned, job.seed)
     for _ in zip(range(job.rounds), fleet.play(), strict=False):
         pass
     published = fleet.published

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from experiments.harness.report import Estimate
 from experiments.harness.scenario import Scenario
 from experiments.top_p.attack import NEAREST, Attack, attack
 from experiments.top_p.result import Inference, ObserverResult, Situation
+from simulation.statistics import Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

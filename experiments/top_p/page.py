@@ -11,8 +11,9 @@ from experiments.prose import Prose
 from experiments.top_p import observer_page
 
 if TYPE_CHECKING:
-    from experiments.harness.report import Estimate, Row
+    from experiments.harness.report import Row
     from experiments.top_p.result import Comparison, Entry, TopPResult
+    from simulation.statistics import Estimate
 
 PROSE: Final = Prose(Path(__file__).with_name("page.md"))
 HEAD: Final = (

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from experiments.harness.report import Estimate
     from experiments.harness.scenario import Scenario
     from experiments.methods.results import SettingResult
+    from simulation.statistics import Estimate
 
 Secret = Literal["task", "drawing", "character"]
 """What an observer infers: a board's sine, or whether a drawing, or its character, was learned."""

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,35 +14,31 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from experiments.catalogue import EXPERIMENTS
-from experiments.comparison import run as compare
-from experiments.comparison.run import Effort
+from experiments.catalogue import EXPERIMENTS, compare
+from experiments.comparison.result import Effort
+from experiments.comparison.run import SINE
 from experiments.harness import report
 from experiments.harness.request import Request
 from experiments.harness.study import Study
 from experiments.methods.catalogue import METHODS
+from tests.support import interruptible
 
-# Whoever starts the tests in the background has its children ignore Ctrl-C; these do not.
-PROGRAM = """\
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from cli.main import app
-if __name__ == "__main__":
-    app()
-"""
+COMMAND = [*interruptible.COMMAND, "experiment"]
 PATIENCE = 100
-TINY = Effort(6, 1, 2, 10, tested=20, asked=10, points=3)
-
-
-def command(folder: Path, *flags: object) -> list[str]:
-    program = folder / "program.py"  # A file, for the processes that it starts.
-    program.write_text(PROGRAM, encoding="utf-8")
-    return [sys.executable, str(program), "experiment", *map(str, flags)]
+TINY = Effort(
+    rounds=6,
+    search_runs=1,
+    search_rounds=2,
+    validation_tasks=10,
+    test_tasks=20,
+    curve_tasks=10,
+    points=3,
+)
 
 
 def experiment(folder: Path, *flags: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(folder, *flags),
+        [*COMMAND, *map(str, flags)],
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -85,7 +80,7 @@ def test_missing_data_are_asked_for_and_useless_data_refused(tmp_path: Path) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_who_stops_it_goes_on_later(tmp_path: Path, stop: signal.Signals) -> None:
-    words = command(tmp_path, "sine", "--quick", "--seeds", 1, "--processes", 1)
+    words = [*COMMAND, "sine", "--quick", "--seeds", "1", "--processes", "1"]
     runs = tmp_path / "build" / "experiments" / "sine-quick" / "runs"
     with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
         end = time.monotonic() + PATIENCE
@@ -111,9 +106,9 @@ def test_who_stops_it_goes_on_later(tmp_path: Path, stop: signal.Signals) -> Non
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A comparison of six rounds, for its form."""
     folder = tmp_path_factory.mktemp("sine")
-    comparison = replace(compare.SINE, quick=TINY)
+    comparison = replace(SINE, quick=TINY)
     with Study(folder, 2, Console(quiet=True)) as study:
-        done = compare.make(comparison, Request({}, seeds=2, quick=True), study)
+        done = compare(comparison, Request({}, seeds=2, quick=True), study)
     report.write(done, folder, {"command": "`tinymetafed experiment sine`", "seeds": "2"})
     return folder
 
@@ -122,7 +117,7 @@ def test_results_say_of_every_method_what_it_came_to_and_cost(made: Path) -> Non
     results = json.loads((made / "results.json").read_text())
     assert list(results) == list(METHODS)
     for name, result in results.items():
-        assert set(result) == {*("loss", "bytes_up", "bytes_down", "operations", "rounds", "curve")}
+        assert set(result) == {"loss", "bytes_up", "bytes_down", "operations", "rounds", "curve"}
         assert set(result["loss"]) == {"mean", "ci95"}
         rounds, total, value = result["curve"][-1]
         assert rounds == result["rounds"] == (0 if name == "scratch" else 6)
@@ -131,13 +126,13 @@ def test_results_say_of_every_method_what_it_came_to_and_cost(made: Path) -> Non
     assert results["tinymetafed"]["bytes_up"] < 0.2 * results["tinyreptile"]["bytes_up"]
 
 
-def test_tables_hold_every_run_and_every_trial(made: Path) -> None:
+def test_tables_hold_every_run_and_every_setting_that_was_tried(made: Path) -> None:
     def rows(name: str) -> list[dict[str, str]]:
         with (made / f"{name}.csv").open(newline="") as file:
             return list(csv.DictReader(file))
 
     assert len(rows("runs")) == 2 * len(METHODS)
-    assert len(rows("trials")) == len(METHODS)
+    assert len(rows("search")) == len(METHODS)
     assert {row["method"] for row in rows("curves")} == set(METHODS)
     results = json.loads((made / "results.json").read_text())
     for row in rows("results"):
@@ -164,5 +159,5 @@ def test_the_page_names_how_it_was_made_and_what_was_found(made: Path) -> None:
         assert f"| {name} | {result['loss']['mean']:.3f} ± " in page
     ratio = results["tinymetafed"]["loss"]["mean"] / results["tinyreptile"]["loss"]["mean"]
     assert f"| tinyreptile | {ratio:.2f} | " in page
-    assert "1 trials of 2 rounds each" in page
+    assert "1 runs of 2 rounds each" in page
     assert all(name in page for name in ("rounds.png", "bytes.png", "operations.png", "parts.png"))
