@@ -17,7 +17,7 @@ from rounds.core import Announce, Close, RoundCore, State
 from rounds.learning import CanaryGroup, Learning, RoundResult, Sums, query_loss
 from rounds.model import PUBLISHED_TYPE
 from rounds.optimizers import cosine_step
-from rounds.privacy import Ledger
+from rounds.privacy import Ledger, check_accountant
 from rounds.sums import PartialSum
 
 
@@ -31,9 +31,11 @@ class Fleet:
 
     Raises:
         StateError: here and in every method: the journal cannot be used.
+        SpecError: it asks for privacy, whose accountant is not installed.
     """
 
     def __init__(self, journal: Journal, spec: Spec, now: float = 0.0) -> None:
+        check_accountant(spec.rounds.privacy)
         self.spec = spec
         self._journal = journal
         self.learning: Learning = journal.learning(spec)
@@ -138,6 +140,7 @@ class Fleet:
             raise CommandError(
                 f"apply: the spec is of fleet {spec.fleet!r}, this is {self.spec.fleet!r}"
             )
+        check_accountant(spec.rounds.privacy)  # Before the journal holds it.
         other = type(self)(self._journal, self._journal.adopt(spec), now)
         for board in self.core.awake:
             other.core.board_awake(board, self.core.known.battery.get(board))
