@@ -18,7 +18,7 @@ from rounds.intake import Intake
 from rounds.learning import CanaryGroup, Learning
 from rounds.model import PUBLISHED_TYPE
 from rounds.outcome import outcome_of
-from rounds.privacy import Ledger
+from rounds.privacy import Ledger, check_accountant
 
 
 class Fleet:
@@ -31,9 +31,11 @@ class Fleet:
 
     Raises:
         StateError: here and in every method: the journal cannot be used.
+        SpecError: it asks for privacy, whose accountant is not installed.
     """
 
     def __init__(self, journal: Journal, spec: Spec, now: float = 0.0) -> None:
+        check_accountant(spec.rounds.privacy)
         self.spec = spec
         self._journal = journal
         self.learning: Learning = journal.learning(spec)
@@ -105,6 +107,7 @@ class Fleet:
             raise CommandError(
                 f"apply: the spec is of fleet {spec.fleet!r}, this is {self.spec.fleet!r}"
             )
+        check_accountant(spec.rounds.privacy)  # Before the journal holds it.
         other = type(self)(self._journal, self._journal.adopt(spec), now)
         for board in self.core.awake:
             other.core.board_awake(board, self.core.known.battery.get(board))

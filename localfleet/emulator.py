@@ -32,8 +32,9 @@ from typing import Final, Self
 from localfleet import debian, toolchain
 from localfleet.debian import CACHE
 from localfleet.errors import LocalFleetError, ProcessError
-from localfleet.processes import ENDS_WITH_US, PROJECT
+from localfleet.processes import ENDS_WITH_US
 from localfleet.toolchain import MACHINES, Kind
+from runtime.shipped import shipped
 
 FIRMWARE: Final = Path(__file__).parent / "firmware"
 TIMEOUT: Final = 60.0
@@ -46,7 +47,7 @@ _TAIL: Final = 15
 
 def compiled_client(kind: Kind) -> Path:
     """Where `make client` puts the boards' package for this kind of board."""
-    return PROJECT / "build" / "client" / MACHINES[kind].march / "tinymetafed"
+    return shipped("client") / MACHINES[kind].march / "tinymetafed"
 
 
 def firmware(kind: Kind) -> Path:

@@ -6,8 +6,10 @@
     └── ProcessDiedError
 """
 
+from protocol.errors import TinyMetaFedError
 
-class TuningError(Exception):
+
+class TuningError(TinyMetaFedError):
     """The root of this package's exceptions: says what was wrong, and what to do."""
 
 

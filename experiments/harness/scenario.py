@@ -8,8 +8,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from localfleet.processes import PROJECT
 from protocol.spec.spec import Spec
+from runtime.shipped import shipped
 from simulation.tasks.held_out import character_tasks, sine_tasks, speaker_tasks
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Scenario:
 
 @cache
 def _shipped(network: str) -> Spec:
-    return Spec.from_file(PROJECT / "specs" / f"{network}.toml")
+    return Spec.from_file(shipped("specs") / f"{network}.toml")
 
 
 @cache

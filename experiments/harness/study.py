@@ -161,6 +161,8 @@ class Study:
 
 def commit() -> str:
     """What is checked out, with a ``+`` where files differ from it; ``unknown`` outside of git."""
+    if not (PROJECT / ".git").exists():  # Installed: what git finds above would be another project.
+        return "unknown"
     try:
         head = _git("rev-parse", "--short=10", "HEAD")
         return head + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")

@@ -11,10 +11,10 @@ import numpy as np
 from localfleet import whole_client
 from localfleet.emulator import Emulator, compiled_client
 from localfleet.errors import LocalFleetError, ProcessError
-from localfleet.processes import PROJECT
 from protocol.fixed import to_activation
 from protocol.messages import Plan
 from protocol.spec.spec import Spec
+from runtime.shipped import shipped
 
 if TYPE_CHECKING:
     from experiments.harness.study import Outcome
@@ -35,7 +35,7 @@ class Stored:
     @property
     def spec(self) -> Spec:
         """The shipped one."""
-        return Spec.from_file(PROJECT / "specs" / f"{self.network}.toml")
+        return Spec.from_file(shipped("specs") / f"{self.network}.toml")
 
 
 def rounds_samples(network: str) -> int:
