@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from cli.main import commands
 from localfleet.processes import PROJECT
 from protocol.spec.spec import Spec
 from protocol.spec.strategy import Optimizer
-from tests.cli.test_simulate import PROGRAM
+from tests.support import interruptible
 from tuning.errors import TuningError
 from tuning.search import Budget, Found, Search
 from tuning.space import Space, Values, applied, bytes_most, values_of
@@ -27,7 +26,7 @@ from tuning.spec_file import rewritten
 from tuning.worker import Job, Pools, played
 
 SINE = PROJECT / "specs" / "sine.toml"
-COMMAND = [sys.executable, "-c", PROGRAM, "tune"]
+COMMAND = [*interruptible.COMMAND, "tune"]
 PATIENCE = 110
 CPU = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "COLUMNS": "200"}
 
