@@ -26,20 +26,9 @@ from protocol.spec.spec import Spec
 from protocol.topics import Topics
 from runtime.modelfile import ModelFile
 from runtime.settings import PREFIX
-from tests.aggregator.test_service import (
-    BOARDS,
-    PATIENCE,
-    SPEC,
-    TEXT,
-    TOPICS,
-    A,
-    Aggregator,
-    B,
-    Boards,
-    C,
-    D,
-)
 from tests.conftest import Broker
+from tests.support.service import BOARDS, SPEC, TEXT, TOPICS, A, Aggregator, B, Boards, C, D
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.real
 

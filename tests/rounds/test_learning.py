@@ -15,7 +15,7 @@ from rounds.learning import NO_CANARY, Basis, CanaryGroup, Learning, Sums, Verdi
 from rounds.model import GlobalModel
 from rounds.optimizers import cosine_step
 from rounds.sums import PartialSum
-from tests.rounds.test_model import SIZE, SPEC
+from tests.rounds.network import SIZE, SPEC
 
 PLAIN = Basis(0, is_canary=False)
 TRIED = Basis(0, is_canary=True)

@@ -13,7 +13,7 @@ from protocol.fixed import WEIGHT_BITS
 from protocol.spec.spec import Spec
 from rounds.model import GlobalModel
 from rounds.optimizers import Floats, cosine_step
-from tests.rounds.test_model import SPEC, changes
+from tests.rounds.network import SPEC, changes
 
 UNIT = 2.0**-WEIGHT_BITS
 RULES = ["step", "avgm", "adagrad", "adam", "yogi"]
