@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from protocol import mqtt
 from protocol.spec.heap import words_shared
 from protocol.spec.layers import Kind
-from simulation.traffic import ACK, publish
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +55,7 @@ def round_operations(spec: Spec, passes: Passes) -> int:
 
 def message_bytes(topic: str, payload: int) -> int:
     """A message with its acknowledgement: both MQTT packets together."""
-    return publish(topic, payload) + ACK
+    return mqtt.publish_size(topic, payload) + mqtt.ACK_BYTES
 
 
 def baseline_memory(spec: Spec, passes: Passes) -> int:
