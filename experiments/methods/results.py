@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from experiments.harness.study import Outcome, Study
+    from experiments.methods.selections import Baseline
     from protocol.spec.spec import Spec
 
 
@@ -72,6 +73,11 @@ class SettingResult:
         return spec_of(self.setting)
 
     @property
+    def selection(self) -> Literal["top"] | Baseline:
+        """Which changes are sent: the largest, or what a baseline chooses."""
+        return self.setting.rival or "top"
+
+    @property
     def value(self) -> Estimate:
         """Loss or accuracy at the end."""
         return Estimate.of([run.value for run in self.runs])
@@ -99,13 +105,14 @@ class SettingResult:
     @property
     def curve(self) -> list[CurvePoint]:
         """Mean over the runs, point by point."""
+        curves = [run.curve for run in self.runs]
         return [
             CurvePoint(
                 rounds=float(np.mean([point.rounds for point in points])),
                 bytes=float(np.mean([point.bytes for point in points])),
                 value=float(np.mean([point.value for point in points])),
             )
-            for points in zip(*(run.curve for run in self.runs), strict=True)
+            for points in zip(*curves, strict=True)
         ]
 
     def difference(self, other: SettingResult) -> Estimate:
@@ -123,7 +130,7 @@ class SettingResult:
         return {
             "network": setting.scenario.network,
             "local": [place for place, layer in enumerate(spec.layers) if layer.local],
-            "selection": setting.rival or "top",
+            "selection": self.selection,
             "percent": spec.training.percent,
             "percent_down": spec.rounds.percent_down,
             "value_bits": spec.training.value_bits,

@@ -33,7 +33,7 @@ HEAD: Final = (
 
 def report(sweeps: Sequence[Sweep]) -> Report:
     """All that the experiment leaves in its folder."""
-    findings = [PROSE.fill("introduction"), *(_findings(sweep) for sweep in sweeps)]
+    findings = [PROSE.fill("introduction")] + [_findings(sweep) for sweep in sweeps]
     return Report(
         title="Which layers stay local",
         results={

@@ -105,7 +105,7 @@ def _attacks(scenario: Scenario, effort: Effort) -> dict[Situation, Attack]:
 
 def _inferences(situation: Situation, outcomes: Sequence[Outcome]) -> list[Inference]:
     """Means over the seeds' attacks, which all list the same figures."""
-    listed = zip(*(outcome["inferences"] for outcome in outcomes), strict=True)
+    listed = [outcome["inferences"] for outcome in outcomes]
     return [
         Inference(
             situation=situation,
@@ -115,5 +115,5 @@ def _inferences(situation: Situation, outcomes: Sequence[Outcome]) -> list[Infer
             local_known=same[0]["local_known"],
             value=Estimate.of([each["value"] for each in same]),
         )
-        for same in listed
+        for same in zip(*listed, strict=True)
     ]

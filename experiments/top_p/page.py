@@ -64,7 +64,7 @@ def _record(entry: Entry) -> dict[str, object]:
 def _row(entry: Entry) -> Row:
     result, spec, target = entry.result, entry.result.spec, entry.to_target
     return {
-        "selection": result.setting.rival or "top",
+        "selection": result.selection,
         "percent": spec.training.percent,
         "percent_down": spec.rounds.percent_down,
         "value_bits": spec.training.value_bits,
@@ -83,10 +83,10 @@ def _row(entry: Entry) -> Row:
 
 def _way(entry: Entry) -> str:
     """How it differs from Top-P; empty of Top-P itself."""
-    setting = entry.result.setting
+    result, setting = entry.result, entry.result.setting
     parts = [
         f"int{setting.bits}" if setting.bits else "",
-        setting.rival or "",
+        "" if result.selection == "top" else result.selection,
         "feedback" if setting.feedback else "",
     ]
     return "+".join(part for part in parts if part)
@@ -127,8 +127,8 @@ def _by_percent(comparison: Comparison) -> Plot:
     network, metric = comparison.scenario.network, comparison.scenario.metric
     series = []
     for way, entries in _by_way(comparison).items():
-        setting = entries[0].result.setting
-        if setting.bits is None and setting.rival != "periodic":
+        first = entries[0].result
+        if first.setting.bits is None and first.selection != "periodic":
             values = [entry.result.value for entry in entries]
             series.append(
                 Series(
@@ -153,8 +153,9 @@ def _by_bytes(comparison: Comparison) -> Plot:
     network, metric = comparison.scenario.network, comparison.scenario.metric
     series = []
     for way, entries in _by_way(comparison).items():
-        setting = entries[0].result.setting
-        if setting.rival is None or (setting.rival == "threshold" and not setting.feedback):
+        first = entries[0].result
+        is_plain_threshold = first.selection == "threshold" and not first.setting.feedback
+        if first.selection == "top" or is_plain_threshold:
             results = [entry.result for entry in entries]
             kilobytes = [each.bytes / 1e3 for each in results]
             series.append(Series(name=way, x=kilobytes, y=[each.value.mean for each in results]))

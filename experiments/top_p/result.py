@@ -45,7 +45,7 @@ class Entry:
         """Whether it differs from the spec in P alone."""
         setting = self.result.setting
         return (
-            setting.rival is None
+            self.result.selection == "top"
             and setting.bits is None
             and setting.percent_down is None
             and not setting.feedback
