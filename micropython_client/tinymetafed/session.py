@@ -171,7 +171,7 @@ class Session:
         self._state = _IDLE  # which finds that there is no connection
         self._time = time.ticks_ms()  # when this state's time is over; or when training began
         self._failures = 0  # to connect, since the last success
-        self._fault = None  # of the last message that could not be read
+        self._fault = None  # of a message that could not be read, since a plan or round could
         self._plan = None
         self._new_plan = None  # to be adopted
         self._network = None
@@ -475,17 +475,18 @@ class Session:
             elif payload and self._model and topic.startswith(self._chunks):
                 # Of the model that is being fetched, and not a late one of another.
                 self._model.take(messages.unpack_chunk(payload))
-            if payload:
-                self._fault = None
         except MessageError as error:
-            # Not for each message of an aggregator that speaks another format.
+            # Once, and not for each message of an aggregator that speaks another format.
             fault = str(error)
             if fault != self._fault:
                 self._fault = fault
                 say("%s: %s" % (topic.decode(), fault))
 
     def _on_plan(self, payload):
-        plan = messages.unpack_plan(payload) if payload else self._plan
+        if not payload:
+            return
+        plan = messages.unpack_plan(payload)
+        self._fault = None
         if plan != self._plan:
             self._new_plan = plan
             self._go(_PLAN)
@@ -494,6 +495,7 @@ class Session:
         now = None  # an empty message: no round is open
         if payload:
             heard = messages.unpack_round(payload)
+            self._fault = None
             version = heard.version
             chunks = self._full
             if heard.canary_version and cohort.is_canary(
