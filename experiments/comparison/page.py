@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from experiments.harness.plots import Plot, Series
+from experiments.harness.prose import Prose
 from experiments.harness.report import Report, Row, markdown
 from experiments.methods.catalogue import METHODS, OURS
-from experiments.prose import Prose
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,8 +10,8 @@ from experiments.comparison.page import record
 from experiments.energy.power import CHIPS, CLAIMED, ESP32, LINK, LINK_SOURCES, parts, saved, total
 from experiments.energy.result import Stage
 from experiments.harness.plots import Plot, Series
+from experiments.harness.prose import Prose
 from experiments.harness.report import Report, markdown
-from experiments.prose import Prose
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

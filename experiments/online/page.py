@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from experiments.harness.plots import Plot, Series
+from experiments.harness.prose import Prose
 from experiments.harness.report import Report, markdown
 from experiments.methods.tinymetafed import BATCH
 from experiments.online import streams
-from experiments.prose import Prose
 from simulation.statistics import Estimate
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from experiments.harness.plots import Plot, Series
+from experiments.harness.prose import Prose
 from experiments.harness.report import Report, markdown
-from experiments.prose import Prose
 from protocol.spec.model import Dense, Pool
 
 if TYPE_CHECKING:

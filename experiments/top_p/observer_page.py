@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from experiments.harness.plots import Plot, Series
-from experiments.prose import Prose
+from experiments.harness.prose import Prose
 
 if TYPE_CHECKING:
     from experiments.harness.report import Row

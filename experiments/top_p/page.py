@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from experiments.harness.plots import Plot, Series
+from experiments.harness.prose import Prose
 from experiments.harness.report import Report
-from experiments.prose import Prose
 from experiments.top_p import observer_page
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.prose import Prose
+from experiments.harness.prose import Prose
 
 TEMPLATE = """\
 <!-- section: findings -->
