@@ -75,7 +75,7 @@ class SettingResult:
     @property
     def selection(self) -> Literal["top"] | Baseline:
         """Which changes are sent: the largest, or what a baseline chooses."""
-        return self.setting.rival or "top"
+        return self.setting.baseline or "top"
 
     @property
     def value(self) -> Estimate:

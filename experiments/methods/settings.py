@@ -45,7 +45,7 @@ class Setting:
     percent_down: float | None = None
     bits: int | None = None
     feedback: bool = False
-    rival: Baseline | None = None
+    baseline: Baseline | None = None
     """What is sent instead of the largest P %."""
     rate: float = 1.0
     """Factor of both of the spec's rates ..."""
@@ -98,8 +98,8 @@ def play(setting: Setting) -> Outcome:
     """Play a setting: its curve of rounds, bytes of the fleet both ways, and loss or accuracy."""
     spec = spec_of(setting)
     sends = None
-    if setting.rival is not None:
-        sends = baseline(setting.rival, spec.training.percent, setting.seed)
+    if setting.baseline is not None:
+        sends = baseline(setting.baseline, spec.training.percent, setting.seed)
     scenario = setting.scenario
     learned, held_out = scenario.tasks()
     # Choices are made in float64, which is quicker.

@@ -117,9 +117,9 @@ def _settings(scenario: Scenario, effort: Effort) -> list[Setting]:
         top = replace(base, percent=float(percent))
         settings.append(replace(top, feedback=True))
         for baseline in BASELINES:
-            settings.append(replace(top, rival=baseline))
+            settings.append(replace(top, baseline=baseline))
             if effort.combined:
-                settings.append(replace(top, rival=baseline, feedback=True))
+                settings.append(replace(top, baseline=baseline, feedback=True))
     if effort.combined:
         settings.append(replace(base, percent=100.0, percent_down=100.0))
         settings += [
