@@ -142,7 +142,7 @@ class Close:
 
     round: int
     invited: int
-    """Boards known to have been asked."""
+    """Boards known to have been invited."""
     counted: frozenset[UpdateKey]
     """The updates to aggregate, at least one."""
     empty_deadlines: int

@@ -266,7 +266,7 @@ class Intake:
         if update.query_correct > update.query:
             raise _RejectError(
                 RejectReason.GARBLED,
-                f"told the class of {update.query_correct} of {update.query} query samples",
+                f"{update.query_correct} correct of {update.query} query samples",
             )
 
     def _changes(self, block: Sparse | SparseError) -> Sparse:

@@ -20,13 +20,13 @@ class RoundOutcome:
     support_loss: float
     """The same of the support samples."""
     accuracy: float | None
-    """Share of the query samples whose class was told; None where labels are values."""
+    """Share of the query samples whose class was correct; None where labels are values."""
     accepted: int
     """Updates in the version."""
     late: int
     """Those among them that were for an earlier round."""
     invited: int
-    """Boards known to have been asked."""
+    """Boards known to have been invited."""
     canary: str | None
     """What the round said of the canary version: promoted, rolled back or undecided."""
     canary_loss: float | None

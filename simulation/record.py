@@ -1,4 +1,4 @@
-"""What is told of a round of a simulation."""
+"""A closed round of a simulation."""
 
 from __future__ import annotations
 

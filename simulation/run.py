@@ -99,7 +99,7 @@ class Run:
         return self._clock.now
 
     def rounds(self) -> Iterator[Record]:
-        """Play the spec's rounds, each of which is told when it closes; once.
+        """Play the spec's rounds, once; yields each when it closes.
 
         Raises:
             SimulationError: a process of the crew has died.

@@ -1,4 +1,4 @@
-"""All that :func:`simulation.simulate` is asked to do."""
+"""What :func:`simulation.simulate` plays."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Summary:
     loss_last: float | None
     """The same over the last tenth."""
     accuracy_last: float | None
-    """Share of the classes that were told, in the last tenth; None where labels are values."""
+    """Share of correct classes in the last tenth; None where labels are values."""
     held_out_loss: float | None
     """Of held-out tasks after the last round, as :func:`simulation.exam.measure` does; None where
     the model was not evaluated."""

@@ -104,7 +104,7 @@ class FloatEngine:
 
         A board's batch may be of several samples, shapes (boards, samples, inputs) and (boards,
         samples, outputs or 1): then the step follows the mean gradient, and what is returned is the
-        sum of the losses and how many classes were told.
+        sum of the losses and how many classes were correct.
         """
         batch = x if x.ndim == 3 else x[:, None]
         labels = y if y.ndim == 3 else y[:, None]

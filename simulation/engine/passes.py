@@ -39,7 +39,7 @@ class Passes:
             local: which side learns.
 
         Returns:
-            Sums of the losses in loss format and of the classes told, each before it was learned
+            Sums of the losses in loss format and of the correct classes, each before it was learned
             from for the first time; shapes (boards,).
         """
         loss, correct = np.zeros(engine.boards), np.zeros(engine.boards, np.int64)

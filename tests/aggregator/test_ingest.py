@@ -165,7 +165,8 @@ def test_reasons(bench: Bench) -> None:
         (RejectReason.SPARSE, arrived(replace(fine, changes=fine.changes[:-1]))),
         (RejectReason.SPARSE, arrived(update(entries=plan.top + 1))),
     ]
-    assert bench.reasons(*(message for _, message in cases)) == [reason for reason, _ in cases]
+    reasons, messages = zip(*cases, strict=True)
+    assert bench.reasons(*messages) == list(reasons)
     assert bench.payloads() == []
 
 

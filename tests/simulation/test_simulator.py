@@ -185,6 +185,21 @@ def test_the_example_of_an_own_strategy_learns() -> None:
     assert own.endswith("8 updates voted")
 
 
+@pytest.mark.slow
+def test_the_page_shows_a_simulation_that_runs() -> None:
+    page = (PROJECT / "docs" / "simulation.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    small = program.replace("boards=1000", "boards=20")
+    assert small != program
+    done = subprocess.run(
+        [sys.executable, "-c", small], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    held_out, losses = done.stdout.split(maxsplit=1)
+    assert float(held_out) < 1
+    assert losses.count(",") == SINE.rounds.count - 1
+
+
 # --- What cannot be done
 
 
