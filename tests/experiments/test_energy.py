@@ -41,9 +41,10 @@ SINE = Scenario("sine", 4)
 
 def test_joules_are_those_of_a_calculation_by_hand() -> None:
     chip = replace(ESP32, tx=0.2, rx=0.1, cpu=0.05, hertz=1e6, instructions=10, cycles=2, volts=3)
-    link = Link(8e6, 40, 60, 1000, preamble=1e-3, idle=2e-3, connect=0.5)
+    link = Link(bits=8e6, frame=40, packet=60, segment=1000, preamble=1e-3, idle=2e-3, connect=0.5)
     # 3 segments up, 2 down, and an acknowledgement of 100 bytes for each: 5 frames each way.
-    made = parts(chip, link, Work(3000, 1000, 50_000, messages=2))
+    work = Work(bytes_up=3000, bytes_down=1000, operations=50_000, messages=2)
+    made = parts(chip, link, work)
     sent = 5 * 1e-3 + (3000 + 5 * 100) * 1e-6
     heard = 5 * 1e-3 + (1000 + 5 * 100) * 1e-6 + 10 * 2e-3
     assert made["connecting"].joules == pytest.approx(0.5 * 0.1 * 3)
@@ -53,15 +54,20 @@ def test_joules_are_those_of_a_calculation_by_hand() -> None:
     assert made["computing"].joules == pytest.approx(0.15)
 
 
+amounts = st.floats(0, 1e7)
+
+
 @given(
-    st.tuples(*[st.floats(0, 1e7)] * 3),
-    st.tuples(*[st.floats(0, 1e7)] * 3),
+    st.builds(Work, bytes_up=amounts, bytes_down=amounts, operations=amounts, messages=st.just(2)),
+    st.builds(Work, bytes_up=amounts, bytes_down=amounts, operations=amounts, messages=st.just(0)),
 )
-def test_who_does_more_takes_more(
-    work: tuple[float, float, float], more: tuple[float, float, float]
-) -> None:
-    up, down, operations = (a + b for a, b in zip(work, more, strict=True))
-    small, large = Work(*work, 2), Work(up, down, operations, 2)
+def test_who_does_more_takes_more(small: Work, more: Work) -> None:
+    large = Work(
+        bytes_up=small.bytes_up + more.bytes_up,
+        bytes_down=small.bytes_down + more.bytes_down,
+        operations=small.operations + more.operations,
+        messages=small.messages,
+    )
     for each in CHIPS:
         assert total(each, LINK, small).joules <= total(each, LINK, large).joules
         assert total(each, LINK, small).seconds <= total(each, LINK, large).seconds

@@ -145,6 +145,15 @@ def test_fedrecon_keeps_its_local_layer_to_itself() -> None:
     assert 3 * 8 * 4 * 1120 < fedrecon.bytes_up < 3 * 8 * (4 * 1120 + 60)
 
 
+def test_a_network_without_local_layers_is_the_same_network() -> None:
+    spec = Scenario("sine", 1).spec
+    shared = without_local(spec)
+    assert shared.global_count == sum(layer.parameters for layer in spec.layers) == 1153
+    assert spec.global_count == 1120
+    assert not shared.has_local
+    assert spec.has_local
+
+
 def test_operations_of_a_step_are_its_products() -> None:
     first, second, last = (64, 32 * 33, 33)  # Weights and biases of 1-32-32-1.
     forward = first + second + last

@@ -12,8 +12,6 @@ from experiments.errors import ExperimentError
 from experiments.harness.scenario import Scenario
 from experiments.harness.study import Study
 from experiments.methods.runs import MethodRun, play
-from experiments.methods.tinymetafed import without_local
-from simulation.statistics import Estimate
 
 
 def runs(count: int) -> list[MethodRun]:
@@ -82,20 +80,3 @@ def test_a_process_that_dies_is_told(tmp_path: Path) -> None:
 def _die(job: Nobody) -> dict[str, float]:
     del job
     os._exit(1)
-
-
-def test_an_interval_is_students() -> None:
-    # Five values: t = 2.776 for four degrees of freedom.
-    estimate = Estimate.of([1.0, 2.0, 3.0, 4.0, 5.0])
-    assert estimate.mean == 3.0
-    assert estimate.ci95 == pytest.approx(2.7764 * (2.5 / 5) ** 0.5, rel=1e-4)
-    assert Estimate.of([7.0]) == Estimate(7.0, 0.0)
-
-
-def test_a_network_without_local_layers_is_the_same_network() -> None:
-    spec = Scenario("sine", 1).spec
-    shared = without_local(spec)
-    assert shared.global_count == sum(layer.parameters for layer in spec.layers) == 1153
-    assert spec.global_count == 1120
-    assert not shared.has_local
-    assert spec.has_local
