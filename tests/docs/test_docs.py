@@ -89,7 +89,8 @@ def test_the_command_knows_the_flags(page: Path) -> None:
     for line in code(page.read_text(encoding="utf-8")):
         if not (
             match := re.search(
-                r"(?:^|/)tinymetafed ((?:serve|demo|simulate|load|fleet|model|board|spec|-).*)", line
+                r"(?:^|/)tinymetafed ((?:serve|demo|simulate|load|fleet|model|board|spec|-).*)",
+                line,
             )
         ):
             continue
