@@ -6,6 +6,9 @@ BOARDS ?= 8
 ROUNDS ?= 300
 MINUTES ?= 10
 
+# Tests start hundreds of processes: where this is set, each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .cache/venv
 BIN := $(VENV)/bin
 # Inside the venv, and named after its Python: another PYTHON makes another venv.

@@ -18,7 +18,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 LOCKS = ("requirements.lock", "requirements-privacy.lock")
 """The plain install, and the container's."""
 GLIBC = range(17, 37)
-"""Minor versions of glibc 2 for which Raspberry Pi OS of 2023 (Debian 12, glibc 2.36) has wheels."""
+"""Minor versions of glibc 2 whose wheels run on Raspberry Pi OS of 2023 (Debian 12: 2.36)."""
 
 
 def pythons() -> list[str]:
