@@ -78,7 +78,7 @@ def _table(summary: fleet.Summary) -> Table:
         ("dense float32, both ways", f"{summary.bytes_dense:,}"),
         ("share of dense", f"{100 * total / summary.bytes_dense:.1f} %"),
         ("updates accepted", f"{summary.accepted}"),
-        ("updates refused", f"{summary.rejected}"),
+        ("updates rejected", f"{summary.rejected}"),
         ("seconds", f"{summary.seconds:.1f}"),
     ):
         table.add_row(name, value)

@@ -27,7 +27,7 @@ COMMANDS: Final = {
     "fleet": Row(
         "cli.fleet",
         "fleet",
-        "Pause, resume or stop a fleet, give it a new plan, ask how it is doing.",
+        "Pause, resume or stop a fleet, apply a spec, ask how it is doing.",
     ),
     "model": Row(
         "cli.model",

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from experiments.comparison import run as compare
+from experiments.comparison import page as comparison_page
+from experiments.comparison import run as comparison
+from experiments.energy import page as energy_page
 from experiments.energy import run as energy
 from experiments.online import run as online
 from experiments.partition import run as partition
@@ -15,12 +17,13 @@ from experiments.top_p import run as top_p
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from experiments.comparison.result import Comparison
     from experiments.harness.report import Report
     from experiments.harness.request import Request
     from experiments.harness.study import Study
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Experiment:
     """One that can be made."""
 
@@ -33,38 +36,49 @@ class Experiment:
     """Data with which there is more to do."""
 
 
+def compare(setup: Comparison, request: Request, study: Study) -> Report:
+    """Make a comparison."""
+    return comparison_page.report(comparison.run(setup, request, study))
+
+
+def model_energy(request: Request, study: Study) -> Report:
+    """Make the experiment `energy`."""
+    return energy_page.report(energy.run(request, study))
+
+
 EXPERIMENTS: Final[dict[str, Experiment]] = {
     "sine": Experiment(
-        "TinyMetaFed and its rivals follow sines", partial(compare.make, compare.SINE)
+        about="TinyMetaFed and its baselines on sines", make=partial(compare, comparison.SINE)
     ),
     "omniglot": Experiment(
-        "TinyMetaFed and its rivals tell characters apart, from five drawings of each and from one",
-        partial(compare.make, compare.OMNIGLOT),
+        about="TinyMetaFed and its baselines on characters, five drawings of each and one",
+        make=partial(compare, comparison.OMNIGLOT),
         needs=("omniglot",),
     ),
     "keywords": Experiment(
-        "TinyMetaFed and its rivals tell keywords of speakers never met",
-        partial(compare.make, compare.KEYWORDS),
+        about="TinyMetaFed and its baselines on keywords of speakers never met",
+        make=partial(compare, comparison.KEYWORDS),
         needs=("keywords",),
     ),
     "partition": Experiment(
-        "which layers stay local, beside full transmission",
-        partition.make,
+        about="which layers stay local, beside full transmission",
+        make=partition.make,
         may=("omniglot", "keywords"),
     ),
     "top-p": Experiment(
-        "how much to send, how to choose it, and what an observer learns from it",
-        top_p.make,
+        about="how much to send, how to choose it, and what an observer learns from it",
+        make=top_p.make,
         may=("omniglot",),
     ),
     "energy": Experiment(
-        "modelled energy, time and bytes beside the savings that are claimed",
-        energy.make,
+        about="modelled energy, time and bytes beside the savings that are claimed",
+        make=model_energy,
         may=("omniglot", "keywords"),
     ),
     "online": Experiment(
-        "each sample used once beside stored batches: streams that stay, drift and switch; memory",
-        online.make,
+        about="each sample used once beside stored batches: streams that stay, drift and switch; "
+        "memory",
+        make=online.make,
         may=("omniglot",),
     ),
 }

@@ -81,8 +81,14 @@ def _build(kind: Kind, cross: str, source: Path, target: Path) -> None:
     print(f"building MicroPython for {kind} ...", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix="tmf-") as build, debian.unpacked_once(target) as new:
         command = [
-            *("make", "-j2", f"--directory={FIRMWARE}", f"BOARD={kind}", f"TOP={source}"),
-            *(f"BUILD={build}", f"CROSS_COMPILE={cross}", f"PYTHON={sys.executable}"),
+            "make",
+            "-j2",
+            f"--directory={FIRMWARE}",
+            f"BOARD={kind}",
+            f"TOP={source}",
+            f"BUILD={build}",
+            f"CROSS_COMPILE={cross}",
+            f"PYTHON={sys.executable}",
             "ARCH_FLAGS=" + " ".join(MACHINES[kind].flags),
         ]
         # Else MicroPython's build asks git, which would name our commit as its version.
@@ -114,8 +120,17 @@ class Emulator:
     def __init__(self, kind: Kind) -> None:
         self.kind: Final = kind
         self._command = [
-            *(*ENDS_WITH_US, *toolchain.qemu(kind), "-kernel", str(firmware(kind))),
-            *("-nodefaults", "-display", "none", "-monitor", "none", "-serial", "none"),
+            *ENDS_WITH_US,
+            *toolchain.qemu(kind),
+            "-kernel",
+            str(firmware(kind)),
+            "-nodefaults",
+            "-display",
+            "none",
+            "-monitor",
+            "none",
+            "-serial",
+            "none",
         ]
 
     def __enter__(self) -> Self:

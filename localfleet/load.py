@@ -358,6 +358,8 @@ class _Fleet:
 
     def _end(self) -> None:
         """The open round is over, or owes us nothing more."""
+        if self._done.is_set():
+            return  # Another round went by while the connections were closing.
         self._cut()  # Its end can be heard before the last PUBACKs.
         self._open = None
         self.load.rounds += 1

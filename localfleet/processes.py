@@ -147,9 +147,12 @@ def aggregator(folder: Path, spec: Path, port: int, *flags: str) -> Program:
     command: list[str | Path] = [
         Path(sys.executable).with_name("tinymetafed"),
         "serve",
-        *("--spec", spec),
-        *("--broker", f"mqtt://127.0.0.1:{port}"),
-        *("--state", folder / "state"),
+        "--spec",
+        spec,
+        "--broker",
+        f"mqtt://127.0.0.1:{port}",
+        "--state",
+        folder / "state",
         *flags,
     ]
     return Program("aggregator", command, folder / "aggregator.log")

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from localfleet import processes
+from tests.faults import ledger
 from tests.support.parts import real
 
 # How long an example takes depends on what else the machine does; that is no property of ours.
@@ -68,3 +69,8 @@ def speech_commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tarfile.open(path) as archive:
         archive.extractall(folder, filter="data")
     return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell the account of the faults; here, for workers read the other conftest files alone."""
+    ledger.tell(terminalreporter)

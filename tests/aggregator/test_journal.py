@@ -15,25 +15,19 @@ from pathlib import Path
 
 import pytest
 
-from aggregator.history import Counters, RoundFacts, Traffic
-from aggregator.journal.journal import Entry, Journal
+from aggregator.history import Counters, Traffic
+from aggregator.journal.journal import Journal
 from aggregator.journal.schema import JOURNAL
 from aggregator.store.store import read_history
-from protocol.messages import Update
+from localfleet.processes import PROJECT
 from protocol.spec.spec import Spec
 from rounds.cohort import Cohort
 from rounds.core import Announce, State, UpdateKey
-from rounds.learning import Basis, CanaryGroup, Learning, Version
+from rounds.learning import CanaryGroup, Learning, Version
 from rounds.model import GlobalModel
-from rounds.sums import PartialSum
 from runtime.errors import StateError, StateStuckError
-
-PROJECT = Path(__file__).resolve().parents[2]
-SPEC_FILE = PROJECT / "specs" / "sine.toml"
-SPEC = Spec.from_file(SPEC_FILE)
-FACTS = RoundFacts(
-    0, 0.5, 1.5, 0.75, 2, 0, 3, 0.25, None, None, 3.0, 1, {"stale": 4}, degraded=False
-)
+from tests.support.journal import FACTS, SPEC, SPEC_FILE, advanced, entry
+from tests.support.messages import make_update
 
 
 @pytest.fixture
@@ -49,27 +43,8 @@ def started(folder: Path, spec: Spec = SPEC) -> tuple[Journal, Spec]:
     return journal, journal.start(spec)
 
 
-def entry(round_: int, board: str, counted: int | None = None) -> Entry:
-    return Entry(
-        round_,
-        board,
-        round_ if counted is None else counted,
-        7,
-        f"digest of {board}".encode(),
-        f"payload of {board}".encode(),
-    )
-
-
 def begun(spec: Spec) -> Version:
     return Version(GlobalModel(spec))
-
-
-def advanced(learning: Learning, round_: int = 0) -> Learning:
-    """Learned from a round with one update."""
-    total = PartialSum(SPEC.global_count, weight=1)
-    total.changes += range(SPEC.global_count)
-    learning.close({Basis(0, is_canary=False): total}, [], round_)
-    return learning
 
 
 def closed(journal: Journal, spec: Spec, round_: int, boards: str = "a") -> None:
@@ -269,7 +244,7 @@ def test_disk_use_is_bounded(tmp_path: Path) -> None:
 
 def test_traffic_goes_on_counting_when_a_board_restarts_and_when_we_do() -> None:
     def report(traffic: Traffic, up: int, down: int) -> None:
-        traffic.report(Update(0, 0, "a", 0, 1, 1, 0, 0, 0, up, down, 0, 0, b""))
+        traffic.report(make_update(SPEC, "a", bytes_up=up, bytes_down=down))
 
     traffic = Traffic()
     report(traffic, 100, 1000)
@@ -288,8 +263,8 @@ BEGIN = """
     from pathlib import Path
     from aggregator.history import Counters
     from aggregator.journal.journal import Journal
-    from tests.aggregator.test_journal import FACTS, SPEC, advanced, entry
     from rounds.core import Announce, UpdateKey
+    from tests.support.journal import FACTS, SPEC, advanced, entry
 
     def here_comes_the_end():
         print("here", flush=True)

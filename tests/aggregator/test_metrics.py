@@ -10,20 +10,17 @@ import signal
 import socket
 import subprocess
 import termios
-import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from math import isnan
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import paho.mqtt.client as mqtt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from paho.mqtt.enums import CallbackAPIVersion
 from prometheus_client.parser import text_string_to_metric_families
 
 from aggregator import drops
@@ -33,17 +30,10 @@ from aggregator.presence import AvailabilityCounter
 from aggregator.store.store import read_history
 from localfleet import processes
 from protocol.presence import Availability, read_presence
-from tests.aggregator.test_service import (
-    BOARDS,
-    PATIENCE,
-    SPEC,
-    TOPICS,
-    A,
-    Aggregator,
-    Boards,
-    play_to_the_end,
-)
 from tests.conftest import Broker
+from tests.support.client import Client
+from tests.support.service import BOARDS, SPEC, TOPICS, A, Aggregator, Boards
+from tests.support.waiting import PATIENCE, wait_until
 
 real = pytest.mark.real
 LIMIT = 20
@@ -77,13 +67,6 @@ class Monitor:
                 samples[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
         return samples
 
-    def wait_for(self, what: str, condition: Callable[[], bool]) -> None:
-        """Ask until it is so: nobody tells a monitor that something has changed."""
-        ends = time.monotonic() + PATIENCE
-        while not condition():
-            assert time.monotonic() < ends, what
-            time.sleep(0.05)
-
     def wait_for_status(self, path: str, status: int) -> str:
         def answers() -> bool:
             try:
@@ -91,20 +74,19 @@ class Monitor:
             except ConnectionRefusedError:
                 return False  # It has not started yet.
 
-        self.wait_for(f"{path} answers {status}", answers)
+        wait_until(f"{path} answers {status}", answers)
         return self.ask(path)[1]
 
     def wait_for_metric(self, name: str, value: float) -> dict[str, float]:
-        self.wait_for(f"{name} is {value}", lambda: self.metrics()[name] == value)
+        wait_until(f"{name} is {value}", lambda: self.metrics()[name] == value)
         return self.metrics()
 
 
 @contextmanager
 def monitored(folder: Path, port: int) -> Iterator[tuple[Aggregator, Monitor]]:
     """A running aggregator that can be asked."""
-    service = Aggregator(folder / "aggregator", port)
     address = f"127.0.0.1:{processes.free_port()}"
-    service.program.command = [*service.program.command, "--metrics", address]
+    service = Aggregator(folder / "aggregator", port, flags=["--metrics", address])
     service.program.start()
     with processes.stopping([service.program]):
         monitor = Monitor(address)
@@ -129,7 +111,7 @@ def test_a_fleets_life_is_told(tmp_path: Path, broker: Broker) -> None:
         boards.wait_for_receipt(0, A)
         monitor.wait_for_metric("tmf_round_answered_boards", 1)
         boards.answer(0, A)
-        play_to_the_end(boards)
+        boards.play_to_the_end()
         told = monitor.wait_for_metric('tmf_state{state="done"}', 1)
         expected = {
             f'tmf_fleet_info{{fleet="test",lineage="{SPEC.lineage:08x}"}}': 1,
@@ -283,35 +265,25 @@ def test_a_port_that_is_taken_is_one_line(tmp_path: Path, broker: Broker) -> Non
 # --- What the broker drops
 
 
-class Sleeper:
-    """A client with a session at the broker, away: messages queue for it until they are dropped."""
+MAIL = "sleeper/mail"
 
-    def __init__(self, port: int) -> None:
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, "sleeper", clean_session=False)
-        self._client.on_connect = lambda client, *_: client.subscribe("sleeper/mail", 1)
-        self._client.on_subscribe = lambda client, *_: client.disconnect()
-        self._client.connect("127.0.0.1", port)
-        self._client.loop_forever()
 
-    @staticmethod
-    def mail(boards: Boards, messages: int) -> None:
-        for number in range(messages):
-            boards.send("sleeper/mail", str(number).encode())
+def fall_asleep(port: int) -> None:
+    """Leave a session at the broker, for which messages queue until they are dropped."""
+    with Client(port, MAIL, name="sleeper", keeps_session=True):
+        pass
+
+
+def mail(boards: Boards, messages: int) -> None:
+    for number in range(messages):
+        boards.send(MAIL, str(number).encode())
 
 
 def first_count(port: int) -> bytes:
     """How many messages the broker says it has dropped; it says so a second after its start."""
-    received: list[bytes] = []
-    client = mqtt.Client(CallbackAPIVersion.VERSION2)
-    client.on_connect = lambda client, *_: client.subscribe(drops.TOPIC, 1)
-    client.on_message = lambda _client, _data, message: received.append(bytes(message.payload))
-    client.connect("127.0.0.1", port)
-    ends = time.monotonic() + PATIENCE
-    while not received:
-        assert time.monotonic() < ends, "the broker has not said how many messages it dropped"
-        client.loop(1.0)
-    client.disconnect()
-    return received[0]
+    with Client(port, drops.TOPIC) as client:
+        client.wait("how many messages were dropped", lambda: bool(client.received))
+        return client.received[0][1]
 
 
 @real
@@ -326,22 +298,22 @@ def test_a_round_in_which_the_broker_drops_messages_is_degraded(
     assert "max_queued_messages 0\n" in text
     config.write_text(text.replace("max_queued_messages 0\n", f"max_queued_messages {LIMIT}\n"))
     broker.start()
-    Sleeper(broker.port)
+    fall_asleep(broker.port)
     with monitored(tmp_path, broker.port) as (service, monitor):
         dropped = "tmf_broker_dropped_messages_total"
         monitor.wait_for_status("/ready", 200)
         assert first_count(broker.port) == b"0"
         with Boards(broker.port) as boards:
-            Sleeper.mail(boards, LIMIT + 1)  # Before there is any round.
+            mail(boards, LIMIT + 1)  # Before there is any round.
             monitor.wait_for_metric(dropped, 1)
             boards.are("ready", *BOARDS)
             boards.wait_for_round(0)
             boards.answer(0, *BOARDS)
             boards.wait_for_round(1)
-            Sleeper.mail(boards, 5)
+            mail(boards, 5)
             monitor.wait_for_metric(dropped, 6)
             boards.wait_for_progress(round=1, degraded_rounds=1)
-            Sleeper.mail(boards, 3)
+            mail(boards, 3)
             monitor.wait_for_metric(dropped, 9)
             boards.answer(1, *BOARDS)
             boards.wait_for_round(2)
@@ -356,7 +328,7 @@ def test_a_round_in_which_the_broker_drops_messages_is_degraded(
         with Boards(broker.port) as boards:
             monitor.wait_for_status("/ready", 200)
             assert first_count(broker.port) == b"0"
-            play_to_the_end(boards, first=2)
+            boards.play_to_the_end(first=2)
             assert monitor.metrics()[dropped] == 0
             assert boards.wait_for_progress(state="done")["degraded_rounds"] == 1
     assert [facts.degraded for facts in read_history(service.state)] == [False, True, False, False]

@@ -30,7 +30,7 @@ from rounds.sums import PartialSum
 from runtime.errors import ModelFileError, StateError
 from runtime.modelfile import SCALE, ModelFile
 from simulation.engine.fixed import Engine
-from tests.aggregator.test_journal import FACTS
+from tests.support.journal import FACTS
 from tests.support.networks import random_spec
 from tests.support.parts import mutated
 

@@ -16,8 +16,9 @@ from protocol import fixed
 from runtime.watcher import Watcher
 from simulation.replay import make_case, make_spec, replay
 from tests.conftest import Broker
-from tests.support.fleet import PATIENCE, Fleet
+from tests.support.fleet import Fleet
 from tests.support.parts import on_both_boards, run_board
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.real
 

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,10 @@ import pytest
 
 from localfleet.processes import PROJECT
 from protocol.spec.spec import Spec
+from tests.support import interruptible
 
 SINE = PROJECT / "specs" / "sine.toml"
-# Whoever starts the tests in the background has its children ignore Ctrl-C; these do not.
-PROGRAM = """\
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from cli.main import app
-app()
-"""
-COMMAND = [sys.executable, "-c", PROGRAM, "simulate"]
+COMMAND = [*interruptible.COMMAND, "simulate"]
 PATIENCE = 60
 
 

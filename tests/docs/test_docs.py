@@ -1,6 +1,5 @@
 """What the documents say is so: links, commands, tables, figures and examples."""
 
-import ast
 import json
 import os
 import re
@@ -84,15 +83,13 @@ def test_make_knows_the_targets(page: Path) -> None:
             assert set(match[1].split()) <= known, line
 
 
+SHOWN = ("serve", "demo", "simulate", "load", "fleet", "model", "board", "spec")
+
+
 @pages
 def test_the_command_knows_the_flags(page: Path) -> None:
     for line in code(page.read_text(encoding="utf-8")):
-        if not (
-            match := re.search(
-                r"(?:^|/)tinymetafed ((?:serve|demo|simulate|load|fleet|model|board|spec|-).*)",
-                line,
-            )
-        ):
+        if not (match := re.search(rf"(?:^|/)tinymetafed ((?:{'|'.join(SHOWN)}|-).*)", line)):
             continue
         subcommand, *words = shlex.split(match[1])
         command = main.loaded(subcommand)
@@ -111,30 +108,6 @@ def test_the_generated_tables_are_what_the_code_says() -> None:
     command = [sys.executable, "tools/docs.py", "--check"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-def test_each_part_imports_only_what_the_architecture_allows() -> None:
-    rows = re.findall(
-        r"^\| `(\w+)/` \|[^|]*\| ([^|]*) \|$", text_of("docs/architecture.md"), re.MULTILINE
-    )
-    allowed = {folder: set(re.findall(r"`(\w+)`", names)) | {folder} for folder, names in rows}
-    assert {"protocol", "rounds", "aggregator", "simulation", "localfleet", "cli"} <= set(allowed)
-    allowed["cli"] |= set(allowed)
-    allowed.pop("micropython_client")  # Its `tinymetafed` is no package of the host's.
-    for folder, names in allowed.items():
-        for path in (PROJECT / folder).glob("**/*.py"):
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-            modules = [
-                *(
-                    name.name
-                    for node in ast.walk(tree)
-                    if isinstance(node, ast.Import)
-                    for name in node.names
-                ),
-                *(node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)),
-            ]
-            used = {module.split(".")[0] for module in modules} & set(allowed)
-            assert used <= names, f"{path} imports {used - names}"
 
 
 def test_the_topics_are_those_that_the_code_makes() -> None:

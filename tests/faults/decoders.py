@@ -125,7 +125,20 @@ def seeds(target: str) -> list[bytes]:
     changes = np.arange(-560, 560)
     indices = sparse.top_indices(changes, 112)
     known = RoundFacts(
-        *(0, 0.5, 1.5, 0.75, 2, 0, 3, 0.25, "promoted", 0.25, 3.0, 1, {"stale": 4}), degraded=True
+        round=0,
+        loss=0.5,
+        support_loss=1.5,
+        accuracy=0.75,
+        accepted=2,
+        late=0,
+        invited=3,
+        seconds=0.25,
+        canary="promoted",
+        canary_loss=0.25,
+        step=3.0,
+        empty_deadlines=1,
+        rejected={"stale": 4},
+        degraded=True,
     )
     others = {
         "spec": [SPEC.read_bytes()],

@@ -1,8 +1,7 @@
-"""A fleet whose boards follow a script, so that it is known what must come of it, bit for bit.
+"""A scripted fleet on real connections, whose aggregator and broker a test may hurt.
 
-What a board sends is a function of its name and the round. A round waits for every board, so each
-version must hold one update of each. The oracle adds up the same updates. And every board moves one
-parameter, its mark, that no other moves: the model itself tells how often each board was counted.
+A round waits for every board, so each version must hold one update of each; the oracle adds up the
+same updates, and each board's mark tells how often it was counted.
 """
 
 import signal
@@ -11,51 +10,24 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 import numpy as np
-import paho.mqtt.client as mqtt
 from numpy.typing import NDArray
-from paho.mqtt.enums import CallbackAPIVersion
 
-from protocol import sparse
 from protocol.cohort import is_invited
-from protocol.fixed import fnv1a
-from protocol.messages import Chunk, Plan, Receipt, Round, Update
+from protocol.messages import Chunk, Plan, Receipt, Round
 from protocol.spec.spec import Spec
 from protocol.topics import Topics, shard_of
 from rounds.model import GlobalModel
-from rounds.optimizers import cosine_step
-from rounds.sums import PartialSum
 from tests.faults.ledger import Account
-from tests.faults.service_process import PATIENCE, Aggregator
+from tests.faults.service_process import Aggregator
+from tests.support.client import Client
+from tests.support.script import MARK, Script
+from tests.support.specs import spec_text
+from tests.support.waiting import PATIENCE
 
 BOARDS: Final = tuple(f"board-{i}" for i in range(8))
-TEXT: Final = f"""
-[model]
-inputs = 3
-loss = "mse"
-layers = [
-    {{ outputs = 200, activation = "relu" }},
-    {{ outputs = 2, activation = "none", local = true }},
-]
-[training]
-support = 4
-query = 5
-rate_local = 0.1
-rate_global = 0.1
-percent = 10
-[rounds]
-count = 100000
-cohort = {len(BOARDS)}
-deadline = 600
-step_max = 1.0
-step_min = 1.0
-percent_down = 100
-"""
-MARK: Final = 16
-"""Weight units by which a round moves a board's mark; what is published is within 4 of the sum."""
 MOST_ROUNDS: Final = 1500
 """Until a mark would reach the end of the weights' range."""
 RESEND: Final = 0.2
@@ -65,116 +37,48 @@ RESEND_MOST: Final = 3.2
 TICK: Final = 0.05
 
 
-class Script:
-    """What a fleet's boards send, and what must come of it.
+class Board(Client):
+    """Sends its update until its receipt, as the client does.
 
     Args:
-        fleet: its name; another fleet, another model.
-    """
-
-    def __init__(self, fleet: str) -> None:
-        self.text = f'fleet = "{fleet}"\n{TEXT}'
-        self.spec = Spec.from_toml(self.text)
-        self.topics = Topics(fleet)
-        self.lineage = self.spec.lineage
-        """The plan's, once a board has heard it."""
-        self._model = GlobalModel(self.spec)
-        self._versions = [self._model.published.copy()]
-
-    def update(self, board: str, round_: int) -> Update:
-        """What a board sends in a round, always the same."""
-        spec = self.spec
-        rng = np.random.default_rng(fnv1a(f"{board}/{round_}"))
-        changes = np.zeros(spec.global_count, np.int64)
-        others = np.arange(len(BOARDS), spec.global_count)
-        chosen = rng.choice(others, spec.plan.top - 1, replace=False)
-        changes[chosen] = rng.integers(1, 300, len(chosen)) * rng.choice([-1, 1], len(chosen))
-        changes[BOARDS.index(board)] = MARK * len(BOARDS)
-        block = sparse.encode(changes, np.flatnonzero(changes), spec.tensors)
-        return Update(self.lineage, round_, board, 1, 4, 5, 4096, 2048, 0, 100, 7, 3, 9, block)
-
-    def published(self, version: int) -> NDArray[np.int16]:
-        """The oracle: what must be published as this version; shape (parameters,)."""
-        while len(self._versions) <= version:
-            round_ = self._model.version
-            total = PartialSum(self.spec.global_count)
-            for board in BOARDS:
-                message = self.update(board, round_)
-                total.add(message, sparse.decode(message.changes, self.spec.tensors))
-            self._model.advance(total.changes / total.weight, cosine_step(self.spec.rounds, round_))
-            self._versions.append(self._model.published.copy())
-        return self._versions[version]
-
-
-# --- Those who speak and listen
-
-
-class Board:
-    """Sends its update until its receipt, as the client does; its loop is paho's own thread.
-
-    It has no last will: a board that loses its connection must still be waited for.
+        name: its name.
+        script: says what it sends.
+        port: where its broker listens.
+        news: is notified of each message.
     """
 
     def __init__(self, name: str, script: Script, port: int, news: threading.Condition) -> None:
         self.name = name
         self._script = script
-        self._topics = script.topics
+        self._at = at = Topics(script.spec.fleet)
+        heard = (at.plan, at.round, at.receipt(shard_of(name)))
+        super().__init__(port, *heard, name=f"{script.spec.fleet}-{name}", news=news)
         self.round: int | None = None
-        """The open round, where it asks this board."""
+        """The open round, where it invites this board."""
         self.heard_back = 0
         """How often it heard of a round that was over already."""
         self.sent = 0
         self.receipted: set[int] = set()
         """Rounds in which the aggregator has this board's update."""
-        self._news = news
         self._pause = RESEND
         self._send_at = 0.0
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, f"{script.spec.fleet}-{name}")
-        self._client.reconnect_delay_set(0.05, 0.2)  # type: ignore[arg-type]  # Floats do.
-        self._client.on_connect = self._on_connect
-        self._client.on_message = self._on_message
-        self._client.connect_async("127.0.0.1", port)
-
-    def start(self) -> None:
-        self._client.loop_start()
-
-    def stop(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
 
     def repeat(self) -> None:
         """Send the open round's update again, if it is time to."""
         if time.monotonic() >= self._send_at:
             self._pause = min(2 * self._pause, RESEND_MOST)
-            self._send()
+            self._answer()
 
-    def _send(self) -> None:
-        round_ = self.round
-        if round_ is None or round_ in self.receipted or not self._client.is_connected():
-            return
-        self._send_at = time.monotonic() + self._pause
-        self.sent += 1
-        payload = self._script.update(self.name, round_).pack()
-        self._client.publish(self._topics.up(self.name), payload, 1)
+    def connected(self) -> None:
+        self.publish(self._at.state(self.name), b'{"state": "ready"}', retain=True)
 
-    def _on_connect(
-        self, client: mqtt.Client, _data: object, _flags: object, _reason: object, _more: object
-    ) -> None:
-        receipts = self._topics.receipt(shard_of(self.name))
-        topics = [self._topics.plan, self._topics.round, receipts]
-        client.subscribe([(topic, 1) for topic in topics])
-        client.publish(self._topics.state(self.name), b'{"state": "ready"}', 1, retain=True)
-
-    def _on_message(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
-        payload = bytes(message.payload)
-        if message.topic == self._topics.plan:
+    def take(self, topic: str, payload: bytes) -> None:
+        if topic == self._at.plan:
             self._script.lineage = Plan.unpack(payload).lineage
-        elif message.topic != self._topics.round:
+        elif topic != self._at.round:
             receipt = Receipt.unpack(payload)
             if self.name in receipt.boards:
-                with self._news:
-                    self.receipted.add(receipt.round)
-                    self._news.notify_all()
+                self.receipted.add(receipt.round)
         elif payload:
             announced = Round.unpack(payload)
             if is_invited(self.name, announced.round, announced.ticket_limit):
@@ -182,43 +86,50 @@ class Board:
                 self.heard_back += before is not None and before > announced.round
                 if before != announced.round:
                     self._pause = RESEND
-                    self._send()
+                    self._answer()
+
+    def _answer(self) -> None:
+        round_ = self.round
+        if round_ is None or round_ in self.receipted or not self.is_connected:
+            return
+        self._send_at = time.monotonic() + self._pause
+        self.sent += 1
+        self.publish(self._at.up(self.name), self._script.update(self.name, round_).pack())
 
 
-class Observer:
+class Observer(Client):
     """Sees every version of the model that the broker passes on, put together from its chunks."""
 
     def __init__(self, topics: Topics, port: int, news: threading.Condition) -> None:
+        super().__init__(port, topics.full("+"), news=news)
         self.versions: dict[int, NDArray[np.int16]] = {}
         self._chunks: dict[int, Chunk] = {}
-        self._news = news
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
-        self._client.reconnect_delay_set(0.05, 0.2)  # type: ignore[arg-type]
-        self._client.on_connect = lambda client, *_: client.subscribe(topics.full("+"), 1)
-        self._client.on_message = self._on_message
-        self._client.connect_async("127.0.0.1", port)
 
-    def __enter__(self) -> Self:
-        self._client.loop_start()
-        return self
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: object, _trace: TracebackType | None
-    ) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
-
-    def _on_message(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
-        chunk = Chunk.unpack(bytes(message.payload))
+    def take(self, _topic: str, payload: bytes) -> None:
+        chunk = Chunk.unpack(payload)
         self._chunks[chunk.chunk] = chunk
         if len(self._chunks) < chunk.chunks:
             return
         if {part.version for part in self._chunks.values()} != {chunk.version}:
             return
         whole = b"".join(self._chunks[i].weights for i in range(chunk.chunks))
-        with self._news:
-            self.versions[chunk.version] = np.frombuffer(whole, "<i2")
-            self._news.notify_all()
+        self.versions[chunk.version] = np.frombuffer(whole, "<i2")
+
+
+class Oracle:
+    """Every version of a model in whose rounds all boards took part."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self._model = GlobalModel(script.spec)
+        self._versions = [self._model.published.copy()]
+
+    def published(self, version: int) -> NDArray[np.int16]:
+        """What must be published as this version; shape (parameters,)."""
+        while len(self._versions) <= version:
+            self._script.advance(self._model, self._script.boards)
+            self._versions.append(self._model.published.copy())
+        return self._versions[version]
 
 
 class Fleet:
@@ -246,15 +157,26 @@ class Fleet:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         spec_file = folder / "spec.toml"
-        self.script = Script(name)
-        spec_file.write_text(self.script.text)
+        text = spec_text(
+            fleet=name,
+            count=100_000,
+            cohort=len(BOARDS),
+            deadline=600,
+            step_max=1.0,
+            step_min=1.0,
+            percent_down=100,
+        )
+        spec_file.write_text(text)
+        self.script = Script(Spec.from_toml(text), BOARDS)
+        self.topics = Topics(name)
+        self._oracle = Oracle(self.script)
         self.aggregator = Aggregator(folder, spec_file, aggregator_port or port)
         self.news = threading.Condition()
         self.boards = [
             Board(board, self.script, boards_port or port, self.news) for board in BOARDS
         ]
         self._port = port
-        self._observer = Observer(self.script.topics, port, self.news)
+        self._observer = Observer(self.topics, port, self.news)
         self._stopped = threading.Event()
         self._repeats = repeats
         self._clock = threading.Thread(target=self._resend)
@@ -264,15 +186,14 @@ class Fleet:
         """With its boards at work; at the end all of it is stopped."""
         self._clock.start()
         try:
-            with self._observer:
-                for board in self.boards:
-                    board.start()
-                yield self
+            for client in (self._observer, *self.boards):
+                client.start()
+            yield self
         finally:
             self._stopped.set()
             self._clock.join()
-            for board in self.boards:
-                board.stop()
+            for client in (self._observer, *self.boards):
+                client.stop()
             self.aggregator.stop()
 
     def _resend(self) -> None:
@@ -314,19 +235,19 @@ class Fleet:
         """
         self.wait_for_rounds(3)
         assert self.aggregator.kill(signal.SIGTERM) == 0, self.aggregator.said[-3000:]
-        with Observer(self.script.topics, self._port, self.news) as late:
+        with Observer(self.topics, self._port, self.news) as late:
             self.wait("the retained model", lambda: bool(late.versions))
         ((last, published),) = late.versions.items()
         account = self._count(last, published)
         account.faults = faults
         book(account)
         for version, seen in {**self._observer.versions, last: published}.items():
-            expected = self.script.published(version)
+            expected = self._oracle.published(version)
             assert seen.tobytes() == expected.tobytes(), f"version {version} is not the oracle's"
 
     def _count(self, version: int, published: NDArray[np.int16]) -> Account:
         assert version <= MOST_ROUNDS
-        moved = published[: len(BOARDS)].astype(int) - self.script.published(0)[: len(BOARDS)]
+        moved = published[: len(BOARDS)].astype(int) - self._oracle.published(0)[: len(BOARDS)]
         counted = np.rint(moved / MARK).astype(int).tolist()
         return Account(
             sent=sum(board.sent for board in self.boards),

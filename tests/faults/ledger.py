@@ -1,9 +1,21 @@
-"""The suite's account: what was done to fleets, what their boards sent, and what was counted."""
+"""The suite's account: what was done to fleets, what their boards sent, and what was counted.
+
+A test's account goes with its report, so that those of all workers come together at the end.
+"""
 
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
+
+import pytest
+
+from localfleet.processes import PROJECT
+
+FILE: Final = PROJECT / "build" / "faults.json"
+ACCOUNT: Final = "account"
+FUZZED: Final = "fuzzed"
+"""Names of a report's properties."""
 
 
 @dataclass
@@ -54,3 +66,27 @@ class Ledger:
             {**asdict(self.total), "fuzzed": self.fuzzed, "scenarios": scenarios}, indent=2
         )
         path.write_text(text + "\n", encoding="utf-8")
+
+
+def tell(reporter: pytest.TerminalReporter) -> None:
+    """Print the account of all that ran, and write it down."""
+    ledger = Ledger()
+    reports = (report for kind in ("passed", "failed") for report in reporter.getreports(kind))
+    for report in reports:
+        for name, value in report.user_properties if report.when == "call" else ():
+            if name == ACCOUNT:
+                ledger.book(report.location[2].partition("[")[0], Account(**value))
+            elif name == FUZZED:
+                ledger.fuzzed += value
+    if not ledger.scenarios and not ledger.fuzzed:
+        return
+    ledger.write(FILE)
+    total = ledger.total
+    reporter.section("faults")
+    for name, account in sorted(ledger.scenarios.items()):
+        reporter.line(f"{account.faults:7d}  {name}")
+    reporter.line(
+        f"{total.faults:7d} faults; {total.sent} updates sent, {total.acknowledged} acknowledged, "
+        f"{total.lost} lost, {total.doubled} doubled; {ledger.fuzzed} inputs fuzzed "
+        f"({FILE.relative_to(PROJECT)})"
+    )

@@ -6,7 +6,6 @@ method of the real program from outside: nothing in the program knows of it.
 """
 
 import ctypes
-import importlib
 import itertools
 import multiprocessing
 import os
@@ -24,10 +23,10 @@ from unittest import mock
 
 from aggregator.journal.journal import Journal
 from cli import main
+from tests.support.waiting import PATIENCE, wait_until
 
 When = Literal["before", "inside", "after"]
 
-PATIENCE: Final = 30.0
 PR_SET_PDEATHSIG: Final = 1
 """Of prctl(2): the kernel kills a child whose parent has ended."""
 
@@ -39,8 +38,8 @@ _context.set_forkserver_preload(["__main__", "tests.faults.service_process"])
 class Fault:
     """What happens at a step of the program."""
 
-    step: str
-    """A method, as ``module:Class.method``."""
+    step: Callable[..., Any]
+    """A method of a class of the program."""
     when: When
     """Inside: when the transaction that this method makes is about to be committed."""
     call: int = 1
@@ -50,11 +49,10 @@ class Fault:
 
     def inject(self) -> None:
         """Put it into this process."""
-        module, _, method = self.step.partition(":")
-        owner_name, _, name = method.partition(".")
-        owner = getattr(importlib.import_module(module), owner_name)
+        owner_name, _, name = self.step.__qualname__.partition(".")
+        owner = getattr(sys.modules[self.step.__module__], owner_name)
         calls = itertools.count(1)
-        real: Callable[..., object] = getattr(owner, name)
+        real = self.step
 
         def faulty(*args: Any, **named: Any) -> object:
             due = next(calls) >= self.call
@@ -159,11 +157,13 @@ class Aggregator:
     def wait_for_line(self, text: str, times: int = 1) -> None:
         """Wait until it has said this so many times, and has not ended."""
         assert self._process is not None
-        ends = time.monotonic() + PATIENCE
-        while self.said.count(text) < times:
-            assert self._process.is_alive(), f"it has ended; it said:\n{self.said[-3000:]}"
-            assert time.monotonic() < ends, f"no {text!r} in the log:\n{self.said[-3000:]}"
-            time.sleep(0.02)  # A file tells nobody that it has grown.
+        process = self._process
+
+        def is_said() -> bool:
+            assert process.is_alive(), f"it has ended; it said:\n{self.said[-3000:]}"
+            return self.said.count(text) >= times
+
+        wait_until(f"{text!r} in the log", is_said, lambda: self.said[-3000:])
 
     def resident_bytes(self) -> int:
         """The memory that it takes now."""

@@ -5,8 +5,6 @@ of five updates, each of them acknowledged. Here every update is counted, once, 
 in which they come: the model is the oracle's to the last bit.
 """
 
-import sqlite3
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -24,32 +22,13 @@ from rounds.sums import PartialSum
 from runtime.settings import Address
 from tests.conftest import Broker
 from tests.faults.ledger import Account
+from tests.support.journal import JournalFile
+from tests.support.specs import BURST, spec_text
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 BOARDS: Final = 5000
-TEXT: Final = f"""
-fleet = "burst"
-[model]
-inputs = 3
-loss = "mse"
-layers = [
-    {{ outputs = 200, activation = "relu" }},
-    {{ outputs = 2, activation = "none", local = true }},
-]
-[training]
-support = 4
-query = 5
-rate_local = 0.1
-rate_global = 0.1
-percent = 10
-[rounds]
-count = 1
-cohort = {BOARDS}
-deadline = 100
-step_max = 1.0
-percent_down = 100
-"""
+TEXT: Final = spec_text(**BURST, cohort=BOARDS)
 SPEC: Final = Spec.from_toml(TEXT)
 
 
@@ -69,7 +48,8 @@ def test_each_of_5000_updates_is_counted_once(
         aggregator.start()
         address = Address("127.0.0.1", absent_broker.port)
         result = load.run(address, SPEC.fleet, BOARDS, 1, reconnect=reconnect)
-    boards, published = journaled(tmp_path / "state")
+    journal = JournalFile(tmp_path / "state")
+    boards = [board for _, board in journal.updates()]
     book(
         Account(
             faults=BOARDS if reconnect else 0,
@@ -80,20 +60,12 @@ def test_each_of_5000_updates_is_counted_once(
         )
     )
     assert [facts.accepted for facts in read_history(tmp_path / "state")] == [BOARDS]
-    assert published == oracle(SPEC.plan)
+    assert journal.versions() == [oracle(SPEC.plan)]
     assert (result.rounds, result.sent) == (1, BOARDS)
     if reconnect:
         assert result.reconnected >= BOARDS
     else:
         assert (result.receipted, result.reconnected) == (BOARDS, 0)
-
-
-def journaled(state: Path) -> tuple[list[str], bytes]:
-    """The boards whose updates are in the journal, and the weights that came of them."""
-    with sqlite3.connect(state / "journal.db") as db:
-        boards = [board for (board,) in db.execute("SELECT board FROM updates WHERE round = 0")]
-        ((published,),) = db.execute("SELECT published FROM versions WHERE version = 1")
-        return boards, zlib.decompress(published)
 
 
 def oracle(plan: Plan) -> bytes:

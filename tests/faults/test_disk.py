@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aggregator.journal.journal import Journal
 from aggregator.journal.schema import JOURNAL
 from runtime.database import reading
 from tests.conftest import Broker
@@ -103,7 +104,7 @@ def test_killed_while_the_disk_refuses(
 def test_a_slow_disk(tmp_path: Path, broker: Broker, book: Callable[[Account], None]) -> None:
     """Each commit of updates takes a quarter of a second, so that boards send several times."""
     fleet = Fleet(tmp_path, broker.port)
-    fleet.aggregator.start(Fault("aggregator.journal:Journal.append", "inside", seconds=0.25))
+    fleet.aggregator.start(Fault(Journal.append, "inside", seconds=0.25))
     with fleet.running():
         fleet.wait_for_rounds(10)
         fleet.settle(1, book)

@@ -1,8 +1,8 @@
 """Somebody who may publish, but is no board, sends whatever comes to mind while a fleet works.
 
 Forged names, replays, rounds that are over or to come, numbers that are none, messages that are
-empty, cut, oversize or nested deeply: each is refused by its reason. The fleet's rounds go on, each
-version is the oracle's, and the aggregator's memory does not grow with what it refuses.
+empty, cut, oversize or nested deeply: each is rejected by its reason. The fleet's rounds go on,
+each version is the oracle's, and the aggregator's memory does not grow with what it rejects.
 
 What a name alone can do is left out, since this broker asks for no password: a valid update under a
 board's own name, or its state.
@@ -11,22 +11,20 @@ board's own name, or its state.
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import msgpack
 import numpy as np
-import paho.mqtt.client as mqtt
 import pytest
-from paho.mqtt.enums import CallbackAPIVersion
 
 from protocol.messages import MAX_MESSAGE_BYTES, Update
 from runtime.watcher import Watcher
 from tests.conftest import Broker
 from tests.faults.fleet import BOARDS, Fleet
 from tests.faults.ledger import Account
-from tests.faults.service_process import PATIENCE
+from tests.support.client import Client
 from tests.support.parts import mutated
+from tests.support.waiting import PATIENCE
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(0)]
 
@@ -36,7 +34,15 @@ LARGE: Final = 900
 MOST_GROWTH: Final = 32 * 2**20
 """Bytes of memory. It is about 10 MB; 4 MiB of messages are held at once."""
 REASONS: Final = {
-    *("oversize", "garbled", "identity", "lineage", "stale", "future", "duplicate", "sparse")
+    "oversize",
+    "garbled",
+    "format",
+    "identity",
+    "lineage",
+    "stale",
+    "future",
+    "duplicate",
+    "sparse",
 }
 NESTED: Final = (
     b"\x91" * 100_000,
@@ -70,7 +76,7 @@ class Stranger:
     def __init__(self, fleet: Fleet, seed: int) -> None:
         self._fleet = fleet
         self._script = fleet.script
-        self._topics = fleet.script.topics
+        self._topics = fleet.topics
         self._rng = np.random.default_rng(seed)
         self._kinds = (
             *(self.noise, self.cut, self.mutant, self.odd_field, self.nested, self.under_a_name),
@@ -127,8 +133,7 @@ class Stranger:
     def stale(self, _name: str) -> Message:
         """Another update of a board that has answered."""
         board = str(self._rng.choice(BOARDS))
-        update = replace(self._script.update(board, self._past()), nonce=2)
-        return self._topics.up(board), update.pack()
+        return self._topics.up(board), self._script.update(board, self._past(), nonce=2).pack()
 
     def future(self, name: str) -> Message:
         return self._topics.up(name), self._update(name, round=2**31).pack()
@@ -154,8 +159,7 @@ class Stranger:
             {"query_correct": 6},
         )
         fields = odd[int(self._rng.integers(len(odd)))]
-        update = self._update(name, round=self._fleet.version)
-        return self._topics.up(name), replace(update, **fields).pack()
+        return self._topics.up(name), self._update(name, round=self._fleet.version, **fields).pack()
 
     # --- Each comes where no update belongs
 
@@ -178,32 +182,6 @@ class Stranger:
         return replace(sound, board=name, **fields)
 
 
-class Flood:
-    """Publishes with QoS 1, as fast as the broker takes it."""
-
-    def __init__(self, port: int) -> None:
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
-        self._client.max_inflight_messages_set(500)
-        self._client.connect("127.0.0.1", port)
-
-    def __enter__(self) -> Self:
-        self._client.loop_start()
-        return self
-
-    def send(self, messages: Iterator[Message]) -> int:
-        """Returns how many there were, once the broker has them all."""
-        sent = [self._client.publish(topic, payload, 1) for topic, payload in messages]
-        for message in sent:
-            message.wait_for_publish(PATIENCE)
-        return len(sent)
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: object, _trace: TracebackType | None
-    ) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
-
-
 def test_a_flood_of_nonsense(
     tmp_path: Path,
     broker: Broker,
@@ -216,13 +194,13 @@ def test_a_flood_of_nonsense(
         fleet.aggregator.start()
         with (
             fleet.running(),
-            Flood(broker.port) as flood,
-            Watcher(broker.port, fleet.script.topics) as watcher,
+            Client(broker.port) as flood,
+            Watcher(broker.port, fleet.topics) as watcher,
         ):
             fleet.wait_for_rounds(3)
             before = fleet.aggregator.resident_bytes()
-            sent = flood.send(stranger.messages(MESSAGES))
-            sent += flood.send(stranger.large(f"large-{i}") for i in range(LARGE))
+            sent = flood.send_all(stranger.messages(MESSAGES))
+            sent += flood.send_all(stranger.large(f"large-{i}") for i in range(LARGE))
             rejected: dict[str, int] = {}
             while rejected.get("oversize") != LARGE:  # The last ones.
                 progress = watcher.next(PATIENCE)

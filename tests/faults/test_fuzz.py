@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 from localfleet.processes import PROJECT
 from tests.faults.decoders import TARGETS, seeds
-from tests.faults.ledger import Ledger
+from tests.faults.ledger import FUZZED
 
 pytestmark = [
     pytest.mark.slow,
@@ -28,7 +29,9 @@ SOAK = 60 * float(os.environ.get("SOAK_MINUTES", "0"))
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_fuzzed(tmp_path: Path, ledger: Ledger, target: str) -> None:
+def test_fuzzed(
+    tmp_path: Path, record_property: Callable[[str, object], None], target: str
+) -> None:
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     for i, seed in enumerate(seeds(target)):
@@ -49,4 +52,4 @@ def test_fuzzed(tmp_path: Path, ledger: Ledger, target: str) -> None:
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     runs = re.search(r"^Done (\d+) runs", done.stderr, re.MULTILINE)
     assert runs is not None
-    ledger.fuzzed += int(runs[1])
+    record_property(FUZZED, int(runs[1]))

@@ -8,11 +8,18 @@ the model is the oracle's, bit for bit.
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pytest
 
+from aggregator.ingest import Ingest
+from aggregator.journal.journal import Journal
+from aggregator.publisher import Publisher
+from rounds.model import GlobalModel
+from rounds.sums import PartialSum
+from runtime.transport import Transport
+from runtime.wire import Wire
 from tests.conftest import Broker
 from tests.faults.fleet import Fleet
 from tests.faults.ledger import Account
@@ -22,34 +29,34 @@ pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 FLEETS = 4
 KILLS = 25
-STEPS: Final[dict[str, tuple[str, When]]] = {
+STEPS: Final[dict[str, tuple[Callable[..., Any], When]]] = {
     # An update's way.
-    "a group has arrived": ("aggregator.ingest:Ingest.take", "before"),
-    "checked, not journaled": ("aggregator.journal:Journal.append", "before"),
-    "in the journal's transaction": ("aggregator.journal:Journal.append", "inside"),
-    "journaled, not summed": ("aggregator.journal:Journal.append", "after"),
-    "amid the sums": ("rounds.sums:PartialSum.add", "after"),
-    "summed, not acknowledged": ("aggregator.transport:Transport.acknowledge", "before"),
-    "amid the acknowledgements": ("aggregator.wire:Wire.acknowledge", "after"),
-    "acknowledged, no receipts": ("aggregator.transport:Transport.acknowledge", "after"),
-    "before the receipts": ("aggregator.publisher:Publisher.receipts", "before"),
-    "after the receipts": ("aggregator.publisher:Publisher.receipts", "after"),
+    "a group has arrived": (Ingest.take, "before"),
+    "checked, not journaled": (Journal.append, "before"),
+    "in the journal's transaction": (Journal.append, "inside"),
+    "journaled, not summed": (Journal.append, "after"),
+    "amid the sums": (PartialSum.add, "after"),
+    "summed, not acknowledged": (Transport.acknowledge, "before"),
+    "amid the acknowledgements": (Wire.acknowledge, "after"),
+    "acknowledged, no receipts": (Transport.acknowledge, "after"),
+    "before the receipts": (Publisher.receipts, "before"),
+    "after the receipts": (Publisher.receipts, "after"),
     # A round's end.
-    "before the model moves": ("rounds.model:GlobalModel.advance", "before"),
-    "moved, not closed": ("aggregator.journal:Journal.close_round", "before"),
-    "in the closing transaction": ("aggregator.journal:Journal.close_round", "inside"),
-    "closed, not published": ("aggregator.journal:Journal.close_round", "after"),
-    "the delta without the model": ("rounds.model:GlobalModel.chunks", "before"),
-    "published": ("aggregator.publisher:Publisher.model", "after"),
+    "before the model moves": (GlobalModel.advance, "before"),
+    "moved, not closed": (Journal.close_round, "before"),
+    "in the closing transaction": (Journal.close_round, "inside"),
+    "closed, not published": (Journal.close_round, "after"),
+    "the delta without the model": (GlobalModel.chunks, "before"),
+    "published": (Publisher.model, "after"),
     # A round's start.
-    "before it is noted": ("aggregator.journal:Journal.announce", "before"),
-    "in the announcing transaction": ("aggregator.journal:Journal.announce", "inside"),
-    "noted, not announced": ("aggregator.journal:Journal.announce", "after"),
-    "announced": ("aggregator.publisher:Publisher.round", "after"),
+    "before it is noted": (Journal.announce, "before"),
+    "in the announcing transaction": (Journal.announce, "inside"),
+    "noted, not announced": (Journal.announce, "after"),
+    "announced": (Publisher.round, "after"),
     # The program's start.
-    "before the sums are made again": ("aggregator.ingest:Ingest.restore", "before"),
-    "connected, nothing published": ("aggregator.publisher:Publisher.everything", "before"),
-    "all published again": ("aggregator.publisher:Publisher.everything", "after"),
+    "before the sums are made again": (Ingest.restore, "before"),
+    "connected, nothing published": (Publisher.everything, "before"),
+    "all published again": (Publisher.everything, "after"),
 }
 AT_START: Final = 3
 """So many steps, the last ones, are come by once in a process's life."""
@@ -70,7 +77,10 @@ def test_killed_at_every_step(
     with fleet.running():
         for step, when, call in points:
             fleet.aggregator.start(Fault(step, when, call))
-            assert fleet.aggregator.wait() == -signal.SIGKILL, (step, fleet.aggregator.said)
+            assert fleet.aggregator.wait() == -signal.SIGKILL, (
+                step.__qualname__,
+                fleet.aggregator.said,
+            )
         fleet.aggregator.start()
         fleet.settle(len(points), book)
 

@@ -5,15 +5,12 @@ model that comes out must be the oracle's, bit for bit: no update is lost, none 
 """
 
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any
 
 import numpy as np
-import paho.mqtt.client as mqtt
 import pytest
-from paho.mqtt.enums import CallbackAPIVersion
 
 from aggregator.store.store import read_history
 from localfleet import processes
@@ -21,43 +18,17 @@ from protocol.fixed import ACTIVATION_BITS, to_activation
 from protocol.messages import Update
 from runtime.watcher import Watcher
 from tests.conftest import Broker
-from tests.support.fleet import PATIENCE, Fleet
+from tests.support.client import Client
+from tests.support.fleet import Fleet
 from tests.support.oracle import train
+from tests.support.specs import LETTERS, SINES, spec_text
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.real
 
 BOARDS = ["board-a", "board-b", "board-c", "board-d"]
 HELD = "board-d"
 HELD_ROUND = 2
-SPEC = """
-fleet = "test"
-seed = 7
-[model]
-inputs = 1
-loss = "mse"
-[[model.layers]]
-outputs = 9
-activation = "relu"
-[[model.layers]]
-outputs = 8
-activation = "relu"
-[[model.layers]]
-outputs = 1
-activation = "none"
-local = true
-[training]
-support = 5
-query = 6
-rate_local = 0.02
-rate_global = 0.02
-percent = 20
-[rounds]
-count = 6
-cohort = 4
-deadline = 30
-step_max = 2.0
-percent_down = 40
-"""
 
 
 class HeldFleet(Fleet):
@@ -78,74 +49,31 @@ class HeldFleet(Fleet):
 
 @pytest.fixture
 def fleet(tmp_path: Path, broker: Broker) -> Iterator[HeldFleet]:
-    fleet = HeldFleet(tmp_path, broker, SPEC, BOARDS)
+    fleet = HeldFleet(tmp_path, broker, spec_text(**SINES), BOARDS)
     with processes.stopping(fleet.programs):
         yield fleet
 
 
-CLASSES = """
-fleet = "letters"
-seed = 5
-[model]
-inputs = [9, 9, 1]
-loss = "cross_entropy"
-[[model.layers]]
-kind = "conv"
-kernel = 3
-stride = 2
-outputs = 6
-activation = "relu"
-[[model.layers]]
-kind = "depthwise"
-activation = "relu"
-[[model.layers]]
-kind = "conv"
-kernel = 1
-outputs = 8
-activation = "relu"
-[[model.layers]]
-kind = "pool"
-size = 2
-[[model.layers]]
-outputs = 3
-activation = "none"
-local = true
-[training]
-support = 12
-query = 9
-rate_local = 0.2
-rate_global = 0.05
-percent = 30
-clip = 1.0
-[rounds]
-count = 4
-cohort = 2
-deadline = 30
-step_max = 1.5
-percent_down = 50
-"""
-
-
 def test_a_fleet_learns_to_tell_classes(tmp_path: Path, broker: Broker) -> None:
     """Convolutions and cross-entropy on two boards; each round has its share of right answers."""
-    fleet = Fleet(tmp_path, broker, CLASSES, BOARDS[:2])
-    told = []
+    fleet = Fleet(tmp_path, broker, spec_text(**LETTERS), BOARDS[:2])
+    seen = []
     with processes.stopping(fleet.programs):
         fleet.start()
         with Watcher(broker.port, fleet.topics) as watcher:
             while (progress := fleet.wait_until(watcher, bool)).state != "done":
-                told.append(progress.accuracy)
-            told.append(progress.accuracy)
+                seen.append(progress.accuracy)
+            seen.append(progress.accuracy)
     assert progress.rejected == {}
     assert fleet.cohorts() == [set(BOARDS[:2])] * fleet.spec.rounds.count
     fleet.assert_equals_oracle()
-    # Of 9 query samples a board, what the oracle's boards told right.
+    # Of 9 query samples a board, what the oracle's boards got right.
     history = read_history(tmp_path / "state")
     right = [facts.accuracy for facts in history]
     assert right == [share for share, _ in fleet.measured()]
     assert [facts.loss for facts in history] == [loss for _, loss in fleet.measured()]
-    assert {share for share in told if share is not None} <= set(right)
-    assert told[-1] == right[-1]
+    assert {share for share in seen if share is not None} <= set(right)
+    assert seen[-1] == right[-1]
 
 
 def everyone(rounds: int) -> list[set[str]]:
@@ -168,8 +96,8 @@ def test_a_fleet_with_error_feedback_comes_to_what_the_oracle_computes(
     tmp_path: Path, broker: Broker, value_bits: int
 ) -> None:
     """Each board keeps what it did not send, and sends it with a later update."""
-    settings = f"percent = 5\nvalue_bits = {value_bits}\nerror_feedback = true"
-    fleet = Fleet(tmp_path, broker, SPEC.replace("percent = 20", settings), BOARDS)
+    feedback = {"percent": 5, "value_bits": value_bits, "error_feedback": True}
+    fleet = Fleet(tmp_path, broker, spec_text(**(SINES | feedback)), BOARDS)
     with processes.stopping(fleet.programs):
         fleet.start()
         with Watcher(broker.port, fleet.topics) as watcher:
@@ -186,15 +114,13 @@ def test_a_board_predicts_between_rounds_and_without_a_broker(fleet: HeldFleet) 
         fleet.wait_until_done(watcher)
     fleet.broker.program.kill()
     last = fleet.spec.rounds.count - 1
-    published = np.frombuffer(fleet.versions()[last - 1], np.int16)
+    published = np.frombuffer(fleet.journal.versions()[last - 1], np.int16)
     for name in ("board-a", "board-b"):
         engine, _, _ = train(fleet.spec, published, name, last, fleet.samples[name][last])
         (answer,) = engine.forward(to_activation(np.array([[0.5]])))[-1][0]
         prediction = fleet.folder / name / "prediction"
         prediction.unlink()
-        ends = time.monotonic() + PATIENCE
-        while not prediction.exists():
-            assert time.monotonic() < ends, f"{name} has stopped predicting"
+        wait_until(f"a prediction of {name}", prediction.exists)
         assert float(prediction.read_text()) == answer / 2**ACTIVATION_BITS
 
 
@@ -231,29 +157,22 @@ def test_the_aggregator_killed_in_mid_round_goes_on_where_it_was(fleet: HeldFlee
     fleet.assert_equals_oracle()
 
 
-STRATEGIES = {
-    "trimmed mean and Yogi": """
-        [rounds.combine]
-        rule = "trimmed_mean"
-        trim = 1
-        clip_norm = 0.3
-        [rounds.optimizer]
-        rule = "yogi"
-        """,
-    "count and momentum": """
-        [rounds.combine]
-        rule = "count"
-        [rounds.optimizer]
-        rule = "avgm"
-        """,
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "trimmed mean and Yogi": {
+        "combine": {"rule": "trimmed_mean", "trim": 1, "clip_norm": 0.3},
+        "optimizer": {"rule": "yogi"},
+    },
+    "count and momentum": {"combine": {"rule": "count"}, "optimizer": {"rule": "avgm"}},
 }
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES)
-def test_a_strategy_outlives_the_aggregator(tmp_path: Path, broker: Broker, strategy: str) -> None:
+def test_a_strategy_outlives_the_aggregator(
+    tmp_path: Path, broker: Broker, strategy: dict[str, Any]
+) -> None:
     """Killed in mid-round, it finds momentum, squares and updates in the journal again."""
-    text = SPEC.replace("step_max = 2.0", "step_max = 0.05") + strategy
-    fleet = HeldFleet(tmp_path, broker, text, BOARDS)
+    settings = SINES | {"step_max": 0.05} | strategy
+    fleet = HeldFleet(tmp_path, broker, spec_text(**settings), BOARDS)
     with processes.stopping(fleet.programs):
         fleet.hold()
         fleet.start()
@@ -265,7 +184,7 @@ def test_a_strategy_outlives_the_aggregator(tmp_path: Path, broker: Broker, stra
             fleet.wait_until_done(watcher)
     assert fleet.cohorts() == everyone(fleet.spec.rounds.count)
     fleet.assert_equals_oracle()
-    assert len(set(fleet.versions())) == fleet.spec.rounds.count
+    assert len(set(fleet.journal.versions())) == fleet.spec.rounds.count
 
 
 def test_updates_sent_while_the_aggregator_is_away_are_not_lost(fleet: HeldFleet) -> None:
@@ -275,9 +194,9 @@ def test_updates_sent_while_the_aggregator_is_away_are_not_lost(fleet: HeldFleet
     with Watcher(fleet.broker.port, fleet.topics) as watcher:
         fleet.wait_until_only_the_held_board_is_missing(watcher)
         assert fleet.aggregator.kill(signal.SIGTERM) == 0
-        with Listener(fleet.broker.port, fleet.topics.up(HELD)) as listener:
+        with Client(fleet.broker.port, fleet.topics.up(HELD)) as listener:
             fleet.release()
-            listener.wait()
+            listener.wait("the update", lambda: bool(listener.received))
         fleet.aggregator.start()
         progress = fleet.wait_until_done(watcher)
     assert fleet.cohorts() == everyone(fleet.spec.rounds.count)
@@ -310,7 +229,7 @@ def test_the_broker_restarted_in_mid_round(fleet: HeldFleet, sign: signal.Signal
 
 def test_the_broker_comes_last(tmp_path: Path, absent_broker: Broker) -> None:
     """Whoever is first waits for the others."""
-    fleet = HeldFleet(tmp_path, absent_broker, SPEC, BOARDS)
+    fleet = HeldFleet(tmp_path, absent_broker, spec_text(**SINES), BOARDS)
     with processes.stopping(fleet.programs):
         fleet.start()
         absent_broker.start()
@@ -326,53 +245,16 @@ def test_duplicates_stale_rounds_and_garbage_change_nothing(fleet: HeldFleet) ->
     fleet.start()
     with Watcher(fleet.broker.port, fleet.topics) as watcher:
         fleet.wait_until_only_the_held_board_is_missing(watcher)
-        now = fleet.payload(HELD_ROUND, "board-a")
-        forged = Update.unpack(fleet.payload(0, "board-b"))
-        stranger = mqtt.Client(CallbackAPIVersion.VERSION2)
-        stranger.connect("127.0.0.1", fleet.broker.port)
-        stranger.loop_start()
-        for topic, payload in (
-            (fleet.topics.up("board-a"), now),
-            (fleet.topics.up("board-b"), now),
-            (fleet.topics.up("board-b"), forged.pack()[:-1] + b"\x55"),
-            (fleet.topics.up("board-c"), bytes(np.random.default_rng(0).bytes(300))),
-        ):
-            stranger.publish(topic, payload, 1).wait_for_publish(PATIENCE)
+        now = fleet.journal.payload(HELD_ROUND, "board-a")
+        forged = Update.unpack(fleet.journal.payload(0, "board-b"))
+        with Client(fleet.broker.port) as stranger:
+            stranger.send(fleet.topics.up("board-a"), now)
+            stranger.send(fleet.topics.up("board-b"), now)
+            stranger.send(fleet.topics.up("board-b"), forged.pack()[:-1] + b"\x55")
+            stranger.send(fleet.topics.up("board-c"), np.random.default_rng(0).bytes(300))
         fleet.wait_until(watcher, lambda p: sum(p.rejected.values()) == 4)
-        stranger.disconnect()
-        stranger.loop_stop()
         fleet.release()
         progress = fleet.wait_until_done(watcher)
     assert progress.rejected == {"duplicate": 1, "identity": 1, "stale": 1, "garbled": 1}
     assert fleet.cohorts() == everyone(fleet.spec.rounds.count)
     fleet.assert_equals_oracle()
-
-
-class Listener:
-    """Waits for one message on a topic."""
-
-    def __init__(self, port: int, topic: str) -> None:
-        self._messages: list[object] = []
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
-        self._client.connect("127.0.0.1", port)
-        self._topic = topic
-
-    def __enter__(self) -> Self:
-        ready: list[object] = []
-        self._client.on_subscribe = lambda *_: ready.append(True)
-        self._client.on_message = lambda _c, _d, message: self._messages.append(message.payload)
-        self._client.subscribe(self._topic, 1)
-        self._turn_until(ready)
-        return self
-
-    def wait(self) -> None:
-        self._turn_until(self._messages)
-
-    def _turn_until(self, happened: list[object]) -> None:
-        ends = time.monotonic() + PATIENCE
-        while not happened:
-            assert time.monotonic() < ends, f"nothing came on {self._topic}"
-            self._client.loop(0.1)
-
-    def __exit__(self, *_: object) -> None:
-        self._client.disconnect()

@@ -10,7 +10,7 @@ import pytest
 from aggregator.store.store import read_history
 from localfleet import processes
 from tests.conftest import Broker
-from tests.faults.test_burst import TEXT
+from tests.support.specs import BURST, spec_text
 
 pytestmark = pytest.mark.real
 
@@ -28,7 +28,7 @@ def test_boards_share_connections_and_play_some_of_the_rounds(
 ) -> None:
     """A round asks 30 of 40 boards; 3 of 5 rounds are played, and the counts add up."""
     spec = tmp_path / "spec.toml"
-    spec.write_text(TEXT.replace("count = 1", "count = 5").replace("cohort = 5000", "cohort = 30"))
+    spec.write_text(spec_text(**(BURST | {"count": 5}), cohort=30))
     aggregator = processes.aggregator(tmp_path, spec, broker.port)
     with processes.stopping([aggregator]):
         aggregator.start()
@@ -46,7 +46,7 @@ def test_boards_share_connections_and_play_some_of_the_rounds(
 
 def test_the_table_shows_the_counts(tmp_path: Path, broker: Broker) -> None:
     spec = tmp_path / "spec.toml"
-    spec.write_text(TEXT.replace("cohort = 5000", "cohort = 7"))
+    spec.write_text(spec_text(**BURST, cohort=7))
     aggregator = processes.aggregator(tmp_path, spec, broker.port)
     with processes.stopping([aggregator]):
         aggregator.start()
@@ -60,7 +60,7 @@ def test_the_table_shows_the_counts(tmp_path: Path, broker: Broker) -> None:
 def test_without_a_broker_or_an_aggregator_it_says_so_in_one_line(broker: Broker) -> None:
     alone = load(broker.port)
     assert alone.returncode == 2
-    assert "nothing on tmf/v1/burst/spec" in alone.stderr
+    assert "nothing on tmf/v1/burst/plan" in alone.stderr
     assert "is an aggregator of this fleet running?" in alone.stderr
     nobody = load(processes.free_port())
     assert nobody.returncode == 2

@@ -11,48 +11,17 @@ from numpy.typing import NDArray
 from protocol import sparse
 from protocol.fixed import WEIGHT_MAX, WEIGHT_MIN
 from protocol.messages import Delta, Update
-from protocol.spec.spec import Spec
 from rounds.model import GlobalModel
 from rounds.sums import PartialSum
-
-SPEC = Spec.from_toml("""
-fleet = "test"
-[model]
-inputs = 3
-loss = "mse"
-layers = [
-    { outputs = 200, activation = "relu" },
-    { outputs = 10, activation = "relu" },
-    { outputs = 2, activation = "none", local = true },
-]
-[training]
-support = 4
-query = 5
-rate_local = 0.1
-rate_global = 0.1
-percent = 10
-[rounds]
-count = 10
-cohort = 3
-deadline = 20
-step_max = 2.0
-step_min = 0.5
-percent_down = 20
-""")
-SIZE = SPEC.global_count
-
-
-def changes(seed: int, largest: int = 300) -> NDArray[np.int64]:
-    return np.random.default_rng(seed).integers(-largest, largest, SIZE)
+from tests.rounds.network import SIZE, SPEC, changes
+from tests.support.messages import block, make_update
 
 
 def update(seed: int) -> tuple[Update, sparse.Sparse]:
-    content = changes(seed)
-    block = sparse.encode(content, sparse.top_indices(content, SPEC.plan.top), SPEC.tensors)
-    message = Update(
-        SPEC.lineage, 0, f"board-{seed}", seed, 4, 5, 1000 + seed, 2000, 3, 0, 0, 0, 0, block
-    )
-    return message, sparse.decode(block, SPEC.tensors)
+    content = block(SPEC, changes(seed))
+    losses = {"support_loss": 1000 + seed, "query_loss": 2000}
+    message = make_update(SPEC, f"board-{seed}", changes=content, **losses)
+    return message, sparse.decode(content, SPEC.tensors)
 
 
 def total(*seeds: int) -> PartialSum:

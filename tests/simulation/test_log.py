@@ -6,16 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from protocol.spec.spec import Spec
 from simulation.errors import DataError
 from simulation.tasks import log
-from tests.fleet.test_fleet import CLASSES, SPEC
+from tests.support.specs import LETTERS, SINES, make_spec
 
 HEAD = "board,label,a\n"
 
 
 def test_a_log_as_csv_and_as_npy_say_the_same(tmp_path: Path) -> None:
-    spec = Spec.from_toml(SPEC)
+    spec = make_spec(**SINES)
     (tmp_path / "log.csv").write_text(HEAD + "1,0.5,-1.25\n\n0, 2 ,3\n")
     np.save(tmp_path / "log.npy", np.array([[1, 0.5, -1.25], [0, 2, 3]]))
     for name in ("log.csv", "log.npy"):
@@ -35,12 +34,10 @@ def test_a_log_as_csv_and_as_npy_say_the_same(tmp_path: Path) -> None:
     ],
 )
 def test_classes_have_numbers_or_names(tmp_path: Path, labels: list[str], classes: Any) -> None:
-    spec = Spec.from_toml(CLASSES)
+    spec = make_spec(**LETTERS)
     inputs = [f"x{i}" for i in range(spec.layers[0].words_in)]
-    lines = [
-        ["board", "label", *inputs],
-        *([["b", label] + ["0"] * len(inputs) for label in labels]),
-    ]
+    lines = [["board", "label", *inputs]]
+    lines += [["b", label] + ["0"] * len(inputs) for label in labels]
     (tmp_path / "log.csv").write_text("\n".join(map(",".join, lines)))
     assert log.load(tmp_path / "log.csv", spec).y[:, 0].tolist() == classes
 
@@ -66,7 +63,7 @@ def test_what_is_not_a_log_is_refused(tmp_path: Path, text: Any, message: str) -
     if text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(DataError, match=message) as caught:
-        log.load(path, Spec.from_toml(SPEC))
+        log.load(path, make_spec(**SINES))
     assert str(path) in str(caught.value)
 
 
@@ -76,14 +73,14 @@ def test_what_is_not_a_log_is_refused(tmp_path: Path, text: Any, message: str) -
 def test_what_is_not_a_table_is_refused(tmp_path: Path, table: Any) -> None:
     np.save(tmp_path / "log.npy", table)
     with pytest.raises(DataError, match=r"log.npy: (an array of|row 0, column 3)"):
-        log.load(tmp_path / "log.npy", Spec.from_toml(SPEC))
+        log.load(tmp_path / "log.npy", make_spec(**SINES))
     (tmp_path / "log.npy").write_bytes(b"hello")
     with pytest.raises(DataError, match=r"log.npy: cannot be read"):
-        log.load(tmp_path / "log.npy", Spec.from_toml(SPEC))
+        log.load(tmp_path / "log.npy", make_spec(**SINES))
 
 
 def test_more_classes_than_outputs_are_refused(tmp_path: Path) -> None:
-    spec = Spec.from_toml(CLASSES)
+    spec = make_spec(**LETTERS)
     width = spec.layers[0].words_in
     rows = [f"b,class {i}" + ",0" * width for i in range(4)]
     head = ",".join(["board", "label", *map(str, range(width))])

@@ -25,15 +25,16 @@ from simulation.conditions import Conditions, DriftTasks, NoisyLabels, Poison, P
 from simulation.engine.fixed import Engine
 from simulation.engine.float64 import FloatEngine
 from simulation.errors import SimulationError
-from simulation.fleet import measure
-from simulation.run import Record, Run
+from simulation.exam import measure
+from simulation.record import Record
+from simulation.run import Run
 from simulation.tasks.base import Tasks
 from simulation.tasks.sines import SineTasks
 from simulation.traffic import Traffic
 from tests.conftest import Broker
-from tests.fleet.test_fleet import CLASSES, SPEC
 from tests.support.fleet import Fleet
 from tests.support.oracle import Samples
+from tests.support.specs import LETTERS, SINES, spec_text
 
 SINE = Spec.from_file(PROJECT / "specs" / "sine.toml")
 CALM = Conditions()
@@ -108,9 +109,9 @@ class Recorded(Tasks):
 @pytest.mark.parametrize(
     "text",
     [
-        SPEC,
-        SPEC.replace("percent = 20", "percent = 5\nvalue_bits = 4\nerror_feedback = true"),
-        CLASSES,
+        spec_text(**SINES),
+        spec_text(**(SINES | {"percent": 5, "value_bits": 4, "error_feedback": True})),
+        spec_text(**LETTERS),
     ],
     ids=["dense", "error feedback", "convolutions"],
 )
@@ -139,12 +140,12 @@ def test_a_simulated_fleet_is_the_real_one_bit_for_bit(
 
     monkeypatch.setattr(Traffic, "update", update)
     simulated = play(fleet.spec, names, tasks=Recorded(names, fleet.samples))
-    assert simulated.published == fleet.versions()
+    assert simulated.published == fleet.journal.versions()
     history = read_history(tmp_path / "state")
     for record, facts in zip(simulated.records, history, strict=True):
         for name in ("round", "loss", "support_loss", "accuracy", "accepted", "late", "invited"):
             assert getattr(record, name) == getattr(facts, name), name
-    real = {key: Update.unpack(fleet.payload(*key)) for key in sent}
+    real = {key: Update.unpack(fleet.journal.payload(*key)) for key in sent}
     assert len(real) == 8 * fleet.spec.rounds.count
     for key, theirs in real.items():
         for name in ("support", "query", "support_loss", "query_loss", "query_correct", "changes"):

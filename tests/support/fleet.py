@@ -1,9 +1,7 @@
 """A fleet of real parts for a test, and what its aggregator has journaled."""
 
 import json
-import sqlite3
 import time
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,10 +15,10 @@ from protocol.spec.spec import Spec
 from protocol.topics import Topics
 from runtime.watcher import Watcher
 from tests.conftest import Broker
+from tests.support.journal import JournalFile
 from tests.support.oracle import Samples, draw_samples, play
 from tests.support.parts import BOARD_SCRIPTS, compile_client, real
-
-PATIENCE = 40.0
+from tests.support.waiting import PATIENCE, wait_until
 
 
 class Fleet:
@@ -52,6 +50,7 @@ class Fleet:
         spec_file.write_text(text)
         compile_client()
         self.aggregator = processes.aggregator(folder, spec_file, broker.port)
+        self.journal = JournalFile(folder / "state")
         self.boards = {name: self._board(name, i) for i, name in enumerate(boards)}
         self.programs = [self.aggregator, *self.boards.values()]
 
@@ -85,40 +84,24 @@ class Fleet:
 
     def wait_for_line(self, name: str, part: str) -> str:
         """A board's log, once a line of it has this in it."""
-        ends = time.monotonic() + PATIENCE
-        while part not in (log := self.boards[name].log.read_text(errors="replace")):
-            assert time.monotonic() < ends, f"{name} did not say {part!r}, but:\n{log}"
-            time.sleep(0.02)
-        return log
+        log = self.boards[name].log
+
+        def said() -> str:
+            return log.read_text(errors="replace")
+
+        wait_until(f"{name} to say {part!r}", lambda: part in said(), said)
+        return said()
 
     def cohorts(self) -> list[set[str]]:
         """Who is in each round, by the journal."""
         cohorts: list[set[str]] = [set() for _ in range(self.spec.rounds.count)]
-        with self._journal() as db:
-            for round_, board in db.execute("SELECT round, board FROM updates"):
-                cohorts[round_].add(board)
+        for round_, board in self.journal.updates():
+            cohorts[round_].add(board)
         return cohorts
-
-    def versions(self) -> list[bytes]:
-        """The published model after each round."""
-        with self._journal() as db:
-            rows = db.execute("SELECT published FROM versions WHERE version > 0 ORDER BY version")
-            return [zlib.decompress(published) for (published,) in rows]
-
-    def payload(self, round_: int, board: str) -> bytes:
-        with self._journal() as db:
-            (payload,) = db.execute(
-                "SELECT payload FROM updates WHERE round = ? AND board = ?", (round_, board)
-            ).fetchone()
-            assert isinstance(payload, bytes)
-            return payload
-
-    def _journal(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.folder / "state" / "journal.db")
 
     def assert_equals_oracle(self) -> None:
         published = [model.tobytes() for model in play(self.spec, self.samples, self.cohorts())[0]]
-        assert self.versions() == published
+        assert self.journal.versions() == published
 
     def measured(self) -> list[tuple[float, float]]:
         """The oracle's accuracy and loss of each round's query samples."""
