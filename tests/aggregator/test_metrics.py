@@ -32,6 +32,7 @@ from localfleet import processes
 from protocol.presence import Availability, read_presence
 from tests.conftest import Broker
 from tests.support.client import Client
+from tests.support.ports import free_port
 from tests.support.service import BOARDS, SPEC, TOPICS, A, Aggregator, Boards
 from tests.support.waiting import PATIENCE, wait_until
 
@@ -85,7 +86,7 @@ class Monitor:
 @contextmanager
 def monitored(folder: Path, port: int) -> Iterator[tuple[Aggregator, Monitor]]:
     """A running aggregator that can be asked."""
-    address = f"127.0.0.1:{processes.free_port()}"
+    address = f"127.0.0.1:{free_port()}"
     service = Aggregator(folder / "aggregator", port, flags=["--metrics", address])
     service.program.start()
     with processes.stopping([service.program]):
@@ -186,7 +187,7 @@ def test_health_turns_bad_while_the_loop_hangs(tmp_path: Path, broker: Broker) -
     """Nobody reads the aggregator's log. Its pipe is full, and the next line blocks the loop. The
     thread that answers goes on and says so. Once somebody reads, all is well again."""
     service = Aggregator(tmp_path / "aggregator", broker.port)
-    monitor = Monitor(f"127.0.0.1:{processes.free_port()}")
+    monitor = Monitor(f"127.0.0.1:{free_port()}")
     command = [*processes.ENDS_WITH_US, *service.program.command, "--metrics", monitor.address]
     reader, writer = os.pipe()
     room = fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)

@@ -10,6 +10,7 @@ import pytest
 from aggregator.store.store import read_history
 from localfleet import processes
 from tests.conftest import Broker
+from tests.support.ports import free_port
 from tests.support.specs import BURST, spec_text
 
 pytestmark = pytest.mark.real
@@ -62,7 +63,7 @@ def test_without_a_broker_or_an_aggregator_it_says_so_in_one_line(broker: Broker
     assert alone.returncode == 2
     assert "nothing on tmf/v1/burst/plan" in alone.stderr
     assert "is an aggregator of this fleet running?" in alone.stderr
-    nobody = load(processes.free_port())
+    nobody = load(free_port())
     assert nobody.returncode == 2
     assert nobody.stderr.startswith("tinymetafed: no broker at 127.0.0.1:")
     assert nobody.stderr.count("\n") == 1
