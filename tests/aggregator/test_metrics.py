@@ -46,7 +46,7 @@ def test_a_fleets_life_is_told(tmp_path: Path, broker: Broker) -> None:
         monitor.wait_for_metric("tmf_round_answered_boards", 1)
         boards.answer(0, A)
         boards.play_to_the_end()
-        told = monitor.wait_for_metric('tmf_state{state="done"}', 1)
+        first = monitor.wait_for_metric('tmf_state{state="done"}', 1)
         expected = {
             f'tmf_fleet_info{{fleet="test",lineage="{SPEC.lineage:08x}"}}': 1,
             'tmf_updates_total{result="accepted"}': 16,
@@ -70,15 +70,15 @@ def test_a_fleets_life_is_told(tmp_path: Path, broker: Broker) -> None:
             "tmf_broker_connections_total": 1,
             "tmf_broker_dropped_messages_total": 0,
         }
-        assert {name: told[name] for name in expected} == expected
-        assert told['tmf_updates_total{result="duplicate"}'] >= 1
-        assert isnan(told["tmf_query_accuracy_ratio"])  # There are no classes.
+        assert {name: first[name] for name in expected} == expected
+        assert first['tmf_updates_total{result="duplicate"}'] >= 1
+        assert isnan(first["tmf_query_accuracy_ratio"])  # There are no classes.
         # Four rounds were announced and closed, and updates came in at least one group each.
-        assert told["tmf_journal_commit_seconds_count"] >= 12
-        assert 0 < told["tmf_journal_commit_seconds_sum"] < PATIENCE
-        assert told["tmf_ingest_lag_seconds_count"] >= 4
-        assert 0 < told["tmf_ingest_lag_seconds_sum"] < PATIENCE
-        assert told["process_resident_memory_bytes"] > 0
+        assert first["tmf_journal_commit_seconds_count"] >= 12
+        assert 0 < first["tmf_journal_commit_seconds_sum"] < PATIENCE
+        assert first["tmf_ingest_lag_seconds_count"] >= 4
+        assert 0 < first["tmf_ingest_lag_seconds_sum"] < PATIENCE
+        assert first["process_resident_memory_bytes"] > 0
         text = monitor.ask("/metrics")[1]
         assert [board for board in [*BOARDS, "sleeper", "gone"] if board in text] == []
 
@@ -87,7 +87,7 @@ def test_a_fleets_life_is_told(tmp_path: Path, broker: Broker) -> None:
         monitor.wait_for_status("/ready", 200)
         again = monitor.wait_for_metric("tmf_model_version", 4)
         kept = ["tmf_round", "tmf_query_loss", "tmf_support_loss"]
-        assert [again[name] for name in kept] == [told[name] for name in kept]
+        assert [again[name] for name in kept] == [first[name] for name in kept]
         assert again['tmf_updates_total{result="accepted"}'] == 0
         assert again['tmf_board_bytes_total{direction="up"}'] == 0
 

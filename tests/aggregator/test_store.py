@@ -125,7 +125,7 @@ def test_what_an_aggregator_does_meanwhile_is_seen_the_next_time(
 
 
 def test_the_latest_version_is_the_one_that_boards_work_on(tmp_path: Path) -> None:
-    """With a canary: version 1 is tried, does badly and is taken back, and version 2 is tried."""
+    """Version 1 is the canary, does badly and is rolled back, and version 2 is the canary."""
     journal = Journal(tmp_path)
     spec = journal.start(Spec.from_toml(CANARY))
     learned(journal, spec, 0)
