@@ -216,9 +216,9 @@ def test_a_canary_version_is_tried_out_and_rolled_back_by_itself(
         boards.answer(0, *names)
         announced = boards.wait_for_round(1)
         assert (announced.version, announced.canary_version) == (0, 1)
-        tried = boards.latest(TOPICS.canary(0))
-        assert tried is not None
-        assert Chunk.unpack(tried).version == 1
+        canary = boards.latest(TOPICS.canary(0))
+        assert canary is not None
+        assert Chunk.unpack(canary).version == 1
         canaries = {name for name in names if is_canary(name, 1, announced.canary_share)}
         assert 0 < len(canaries) < 8
         for name in names:

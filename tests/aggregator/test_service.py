@@ -57,7 +57,7 @@ def test_a_fleet_completes_its_rounds(aggregator: Aggregator, boards: Boards) ->
         "support_loss": 4096 / 4096 / 4 / 2,
         "accuracy": None,  # There are no classes.
         "note": "",
-        "epsilon": None,  # No privacy was asked for.
+        "epsilon": None,  # The spec wants no privacy.
         "accepted": 16,
         "rejected": {},
         "bytes_up": 4 * 4000,
@@ -303,11 +303,11 @@ def test_what_privacy_has_cost_is_told_and_not_forgotten(tmp_path: Path, broker:
         boards.wait_for_round(1, times=2)
         np.testing.assert_array_equal(boards.model(1), noisy)
         boards.play_to_the_end(first=1)
-        told = boards.wait_for_progress(state="done")["epsilon"]
+        last = boards.wait_for_progress(state="done")["epsilon"]
     assert (noisy != SCRIPT.oracle([BOARDS]).published).any()
     spent = [facts.epsilon for facts in read_history(service.state)]
     assert spent == [Ledger([2.0] * rounds).epsilon(1e-5) for rounds in (1, 2, 3, 4)]
-    assert told == spent[-1]
+    assert last == spent[-1]
 
 
 # --- The broker
