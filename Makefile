@@ -21,7 +21,7 @@ LOCK = .cache/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast soak bench-aggregator bench-board bench-peers bench-strategies bench-wire numerics results lint format client lock clean
+.PHONY: help setup demo test test-fast soak bench-aggregator bench-board bench-install bench-peers bench-strategies bench-wire numerics results lint format client lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -47,6 +47,10 @@ bench-wire: $(READY) ## Measure the bytes of an update beside plain codings and 
 bench-aggregator: $(READY) ## Measure the aggregator beside bare paho, and Flower after bench-peers
 	@$(PARTS)
 	@$(BIN)/python -m benchmarks.aggregator
+
+bench-install: $(READY) ## Measure the plain install, beside a former checkout: BEFORE=PATH
+	@$(PARTS)
+	@$(BIN)/python -m benchmarks.install $(if $(BEFORE),--before $(BEFORE))
 
 bench-peers: $(PEERS) ## Install Flower into an environment of its own, and measure it
 	@.cache/peers/bin/python benchmarks/flower.py
@@ -93,6 +97,8 @@ lock: $(READY) ## Choose the newest versions anew: requirements*.lock and tools/
 	@$(BIN)/python -m pip install -qq --upgrade --target .cache/uv uv
 	@$(LOCK) --upgrade --all-extras --output-file requirements-dev.lock pyproject.toml
 	@$(LOCK) --upgrade --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
+	@$(LOCK) --upgrade --constraint requirements-dev.lock --extra privacy \
+		--output-file requirements-privacy.lock pyproject.toml
 	@for board in rp2 esp32; do \
 		echo "micropython-$$board-stubs==1.29.*" | \
 			$(LOCK) --upgrade --no-annotate --output-file tools/stubs-$$board.lock -; \

@@ -6,8 +6,10 @@
     +- StoreError      the model store does not hold what is asked for: says what it holds
 """
 
+from protocol.errors import TinyMetaFedError
 
-class AggregatorError(Exception):
+
+class AggregatorError(TinyMetaFedError):
     """The root of this package's exceptions."""
 
 

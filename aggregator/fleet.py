@@ -1,6 +1,7 @@
 """A fleet in its present lineage: what the journal holds of it, alive."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Self
 
 import numpy as np
@@ -10,15 +11,14 @@ from aggregator.ingest import Ingest
 from aggregator.journal.journal import Journal
 from protocol.commands import Apply, Import, RollBack
 from protocol.errors import CommandError
-from protocol.fixed import LOSS_BITS
 from protocol.messages import Update
 from protocol.spec.spec import Spec
 from rounds.core import Announce, Close, RoundCore, State
-from rounds.learning import CanaryGroup, Learning, RoundResult, Sums, query_loss
+from rounds.intake import Intake
+from rounds.learning import CanaryGroup, Learning
 from rounds.model import PUBLISHED_TYPE
-from rounds.optimizers import cosine_step
-from rounds.privacy import Ledger
-from rounds.sums import PartialSum
+from rounds.outcome import outcome_of
+from rounds.privacy import Ledger, check_accountant
 
 
 class Fleet:
@@ -31,17 +31,21 @@ class Fleet:
 
     Raises:
         StateError: here and in every method: the journal cannot be used.
+        SpecError: it asks for privacy, whose accountant is not installed.
     """
 
     def __init__(self, journal: Journal, spec: Spec, now: float = 0.0) -> None:
+        check_accountant(spec.rounds.privacy)
         self.spec = spec
         self._journal = journal
         self.learning: Learning = journal.learning(spec)
         round_, state = journal.position()
         late = journal.late(round_, spec.rounds.oldest, state)
-        self._canaries: dict[int, CanaryGroup] = late.canaries
         self.core = RoundCore(spec.rounds, round_, late.resumed, journal.known(), now)
-        self.ingest = Ingest(spec, self.core, journal, self._canaries)
+        self._intake = Intake(
+            spec, self.core, canaries=late.canaries, journaled_digest=journal.digest
+        )
+        self.ingest = Ingest(spec, self._intake, journal)
         self._ledger = Ledger(facts.noise for facts in journal.history())
         self.restored: list[Update] = self.ingest.restore(round_)
         """Updates of the open round that were journaled before."""
@@ -49,18 +53,13 @@ class Fleet:
     @property
     def canary(self) -> CanaryGroup:
         """Who tries out which version in the open round."""
-        return self._canaries.get(self.core.round, self.learning.canary_group())
-
-    @property
-    def is_classifier(self) -> bool:
-        """Whether its samples have classes."""
-        return self.spec.is_classifier
+        return self._intake.canaries.get(self.core.round, self.learning.canary_group())
 
     def announce(self, announced: Announce) -> None:
         """Journal a round's announcement."""
         canary = self.learning.canary_group()
         self._journal.announce(announced, canary)
-        self._canaries[announced.round] = canary
+        self._intake.announced(announced.round, canary)
 
     def close(
         self, closed: Close, rejected: Mapping[str, int], traffic: Traffic, *, degraded: bool
@@ -73,53 +72,23 @@ class Fleet:
             traffic: knows the boards' counters.
             degraded: whether the broker dropped messages meanwhile.
         """
-        sums = self.ingest.take_sums()
-        came = self.learning.close(sums, self.ingest.updates(closed.round), closed.round)
-        facts = self._facts(closed, sums, came, rejected, degraded=degraded)
-        boards = {board for _, board in closed.counted}
-        self._journal.close_round(self.learning, facts, closed.counted, Reports(traffic, boards))
-        oldest = self.core.round - self.spec.rounds.oldest
-        for number in [number for number in self._canaries if number < oldest]:
-            del self._canaries[number]
-        return facts
-
-    def _facts(
-        self,
-        closed: Close,
-        sums: Sums,
-        came: RoundResult,
-        rejected: Mapping[str, int],
-        *,
-        degraded: bool,
-    ) -> RoundFacts:
+        sums = self._intake.take_sums()
+        result = self.learning.close(sums, self.ingest.updates(closed.round), closed.round)
         privacy = self.spec.rounds.privacy
         noise = privacy.noise_multiplier if privacy else None
         self._ledger.add(noise)
-        outputs = 1 if self.is_classifier else self.spec.layers[-1].outputs
-        total = PartialSum(self.spec.global_count)
-        for part in sums.values():
-            total.merge(part)
-        support_loss, loss = total.losses(outputs)
-        tried = query_loss(sums, is_canary=True)
-        return RoundFacts(
-            round=closed.round,
-            loss=loss,
-            support_loss=support_loss,
-            accuracy=total.query_correct / total.query if self.is_classifier else None,
-            accepted=total.weight,
-            late=sum(sums[basis].weight for basis in sums if basis.age),
-            invited=closed.invited,
+        facts = RoundFacts(
+            **asdict(outcome_of(self.spec, closed, sums, result)),
             seconds=closed.seconds,
-            canary=came.verdict.value if came.verdict else None,
-            canary_loss=None if tried is None else tried / (2**LOSS_BITS * outputs),
-            step=cosine_step(self.spec.rounds, closed.round),
             empty_deadlines=closed.empty_deadlines,
             rejected=dict(rejected),
             degraded=degraded,
-            note=came.combined.note,
             noise=noise,
             epsilon=self._ledger.epsilon(privacy.delta) if privacy else None,
         )
+        boards = {board for _, board in closed.counted}
+        self._journal.close_round(self.learning, facts, closed.counted, Reports(traffic, boards))
+        return facts
 
     @property
     def may_change(self) -> bool:
@@ -138,6 +107,7 @@ class Fleet:
             raise CommandError(
                 f"apply: the spec is of fleet {spec.fleet!r}, this is {self.spec.fleet!r}"
             )
+        check_accountant(spec.rounds.privacy)  # Before the journal holds it.
         other = type(self)(self._journal, self._journal.adopt(spec), now)
         for board in self.core.awake:
             other.core.board_awake(board, self.core.known.battery.get(board))

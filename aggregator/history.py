@@ -7,40 +7,21 @@ from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 from protocol.messages import Update
+from rounds.outcome import RoundOutcome
 
 
-@dataclass(frozen=True)
-class RoundFacts:
-    """A closed round."""
+@dataclass(frozen=True, kw_only=True)
+class RoundFacts(RoundOutcome):
+    """A closed round: what came of it, and under what circumstances."""
 
-    round: int
-    loss: float
-    """Mean squared error of the query samples, each measured before it was learned from."""
-    support_loss: float
-    """The same of the support samples."""
-    accuracy: float | None
-    """Share of the query samples whose class was told before it was learned from; of classes."""
-    accepted: int
-    """Updates in the version."""
-    late: int
-    """Those among them that were for an earlier round."""
-    invited: int
-    """Boards known to have been asked."""
     seconds: float
     """Time that the broker was within reach, from the first announcement to the close."""
-    canary: str | None
-    """What the round said of the canary version: promoted, rolled back or undecided."""
-    canary_loss: float | None
-    """Like ``loss``, of the boards that tried it out alone."""
-    step: float
-    """How many times the mean of the changes the model went."""
     empty_deadlines: int
+    """How often its deadline had passed without an update."""
     rejected: dict[str, int]
-    """Messages refused while it was open or waited for, by reason."""
+    """Updates rejected while it was open or waited for, by reason."""
     degraded: bool
     """Whether the broker said meanwhile that it had dropped messages: some may be missing."""
-    note: str = ""
-    """What the rule that combined the updates has to say: whom it left out, why it did not move."""
     noise: float | None = None
     """Multiplier of the noise on the sum; None without privacy."""
     epsilon: float | None = None

@@ -47,85 +47,99 @@ class Metrics:
     """
 
     def __init__(self, spec: Spec) -> None:
-        registry = self.registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
         self.turned_at = time.monotonic()
         """When the loop last turned; until then, when it was made."""
         self.connected = False
         """Whether the broker was within reach at that time."""
+        self._describe(spec)
+        self._define_ingest()
+        self._define_fleet()
+        self._define_rounds()
+        self._define_broker()
 
-        def counter(name: str, about: str, *labels: str) -> Counter:
-            return Counter(name, about, labels, registry=registry)
+    def _counter(self, name: str, about: str, *labels: str) -> Counter:
+        return Counter(name, about, labels, registry=self.registry)
 
-        def gauge(name: str, about: str, *labels: str) -> Gauge:
-            return Gauge(name, about, labels, registry=registry)
+    def _gauge(self, name: str, about: str, *labels: str) -> Gauge:
+        return Gauge(name, about, labels, registry=self.registry)
 
-        def histogram(name: str, about: str, buckets: tuple[float, ...]) -> Histogram:
-            return Histogram(name, about, registry=registry, buckets=buckets)
+    def _histogram(self, name: str, about: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(name, about, registry=self.registry, buckets=buckets)
 
+    def _describe(self, spec: Spec) -> None:
+        registry = self.registry
         ProcessCollector(registry=registry)
         build = Info("tmf_build", "The aggregator's version and its Python's.", registry=registry)
         build.info({"version": __version__, "python": platform.python_version()})
         fleet = Info("tmf_fleet", "The fleet and its model's lineage.", registry=registry)
         fleet.info({"fleet": spec.fleet, "lineage": f"{spec.lineage:08x}"})
 
-        results = [ACCEPTED, *(reason.value for reason in RejectReason)]
-        updates = counter(
+    def _define_ingest(self) -> None:
+        updates = self._counter(
             "tmf_updates_total", "Updates that came in: accepted, or why not.", "result"
         )
+        results = [ACCEPTED, *(reason.value for reason in RejectReason)]
         self._updates = {result: updates.labels(result) for result in results}
-        traffic = counter(
+        traffic = self._counter(
             "tmf_board_bytes_total", "Bytes that boards say they sent and received.", "direction"
         )
         self._up, self._down = traffic.labels("up"), traffic.labels("down")
-        self._lag = histogram(
+        self._lag = self._histogram(
             "tmf_ingest_lag_seconds",
             "From reading a group's first message off the socket until its receipts are sent.",
             LAG_BUCKETS,
         )
-        self._commits = histogram(
+        self._commits = self._histogram(
             "tmf_journal_commit_seconds",
             "A transaction of the journal, until it is on the disk.",
             COMMIT_BUCKETS,
         )
 
-        state = gauge("tmf_state", "What the fleet is doing: 1 for one state, else 0.", "state")
+    def _define_fleet(self) -> None:
+        state = self._gauge(
+            "tmf_state", "What the fleet is doing: 1 for one state, else 0.", "state"
+        )
         self._states = {each: state.labels(each.value) for each in State}
-        self._round = gauge("tmf_round", "Rounds that are over.")
-        self._version = gauge("tmf_model_version", "The published model's version.")
-        boards = gauge("tmf_boards", "Boards by what they last said of themselves.", "state")
-        self._boards = {
-            availability: boards.labels(availability.value) for availability in Availability
-        }
-        self._invited = gauge("tmf_round_invited_boards", "Boards invited to the open round.")
-        self._answered = gauge(
+        self._round = self._gauge("tmf_round", "Rounds that are over.")
+        self._version = self._gauge("tmf_model_version", "The published model's version.")
+        boards = self._gauge("tmf_boards", "Boards by what they last said of themselves.", "state")
+        self._boards = {each: boards.labels(each.value) for each in Availability}
+        self._invited = self._gauge("tmf_round_invited_boards", "Boards invited to the open round.")
+        self._answered = self._gauge(
             "tmf_round_answered_boards", "Boards whose updates are in the open round."
         )
 
-        self._rounds = histogram(
+    def _define_rounds(self) -> None:
+        self._rounds = self._histogram(
             "tmf_round_duration_seconds",
             "Closed rounds, from announcement to close, while the broker was within reach.",
             ROUND_BUCKETS,
         )
-        self._degraded = counter(
+        self._degraded = self._counter(
             "tmf_rounds_degraded_total", "Closed rounds during which the broker dropped messages."
         )
-        self._empty = counter(
+        self._empty = self._counter(
             "tmf_round_empty_deadlines_total", "Deadlines that passed without any update."
         )
-        self._loss = gauge("tmf_query_loss", "Query loss of the last closed round.")
-        self._support_loss = gauge("tmf_support_loss", "Support loss of the last closed round.")
-        self._accuracy = gauge(
-            "tmf_query_accuracy_ratio", "Share of classes told right in the last closed round."
+        self._loss = self._gauge("tmf_query_loss", "Query loss of the last closed round.")
+        self._support_loss = self._gauge(
+            "tmf_support_loss", "Support loss of the last closed round."
+        )
+        self._accuracy = self._gauge(
+            "tmf_query_accuracy_ratio",
+            "Share of classes predicted correctly in the last closed round.",
         )
         for learned in (self._loss, self._support_loss, self._accuracy):
             learned.set(nan)  # Zero would be a perfect loss.
 
-        self._connected = gauge("tmf_broker_connected", "1 while the broker is within reach.")
-        self._connections = counter(
+    def _define_broker(self) -> None:
+        self._connected = self._gauge("tmf_broker_connected", "1 while the broker is within reach.")
+        self._connections = self._counter(
             "tmf_broker_connections_total", "How often the broker has accepted us."
         )
         self._connections_before = 0
-        self._dropped = counter(
+        self._dropped = self._counter(
             "tmf_broker_dropped_messages_total", "Messages that the broker says it has dropped."
         )
 

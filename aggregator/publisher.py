@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from aggregator.ingest import Rejection
 from protocol.commands import Answer
 from protocol.messages import CHUNK_BYTES, Chunk, Receipt, Round
 from protocol.progress import Progress
@@ -13,6 +12,7 @@ from protocol.spec.spec import Spec
 from protocol.topics import NAME, Topics, shard_of
 from rounds.cohort import Cohort
 from rounds.core import RejectReason
+from rounds.intake import Rejection
 from rounds.learning import CanaryGroup
 from rounds.model import GlobalModel
 from runtime.transport import Transport
@@ -76,8 +76,15 @@ class Publisher:
     ) -> None:
         """The open round, whose deadline begins now."""
         announced = Round(
-            *(self._lineage, round_, version, cohort.ticket_limit, int(rules.deadline * 1000)),
-            *(cohort.chosen, rules.oldest, canary.version, canary.share),
+            lineage=self._lineage,
+            round=round_,
+            version=version,
+            ticket_limit=cohort.ticket_limit,
+            deadline=int(rules.deadline * 1000),
+            chosen=cohort.chosen,
+            max_age=rules.oldest,
+            canary_version=canary.version,
+            canary_share=canary.share,
         )
         self._retain(self._topics.round, announced.pack())
 

@@ -11,30 +11,19 @@ from typing import Final
 
 from aggregator import drops
 from aggregator.fleet import Fleet
-from aggregator.ingest import Rejection
 from aggregator.journal.journal import Journal
 from aggregator.metrics import Metrics
 from aggregator.presence import AvailabilityCounter
 from aggregator.publisher import Publisher
+from aggregator.steering import Steering
 from aggregator.tally import Tally
-from protocol.commands import (
-    Apply,
-    AtOnce,
-    Command,
-    Import,
-    Pause,
-    Resume,
-    RollBack,
-    Stop,
-    parse,
-)
-from protocol.errors import CommandError, ProtocolError
 from protocol.messages import FORMAT, of_another_format
 from protocol.mqtt import Message
 from protocol.presence import Availability, read_presence
 from protocol.spec.spec import Spec
 from protocol.topics import NAME, Topics
 from rounds.core import Announce, Close, Decision, RejectReason, RoundCore, State, Withdraw
+from rounds.intake import Rejection
 from runtime.errors import StateStuckError
 from runtime.transport import Transport
 
@@ -79,8 +68,8 @@ class Service:
         self._tally = Tally(journal.traffic())
         self._drops = drops.DropCounter()
         self._publisher = Publisher(spec, transport)
+        self._steering = Steering(journal, self._publisher)
         self._begin()
-        self._has_waiting = True  # Commands, perhaps: the journal knows.
         self._stopping = False
         self._connections = 0
         self._progress_at = 0.0
@@ -242,66 +231,30 @@ class Service:
     # --- What an operator says -------------------------------------------------------------------
 
     def _obey(self, payload: bytes) -> None:
-        """Carry out a command, or journal it until it can be."""
-        try:
-            command = parse(payload)
-        except CommandError as error:
-            log.warning("a command is refused: %s", error)
-            self._publisher.answer("", error.id, str(error), done=False)
+        """Carry out a command, or have it wait until it can be."""
+        command = self._steering.hear(payload)
+        if command is None:
             return
-        if isinstance(command, AtOnce):
-            self._steer(command)
-        else:
-            self._journal.enqueue(command.model_dump_json())
-            self._has_waiting = True
-
-    def _steer(self, command: AtOnce) -> None:
         before = self._core.state
-        decisions: list[Decision] = []
-        match command:
-            case Pause():
-                decisions = self._core.pause()
-            case Resume():
-                self._core.resume()
-            case Stop():
-                decisions = self._core.stop(self._now)
-        self._carry_out(decisions)
+        self._carry_out(self._steering.steer(command, self._fleet, self._now))
         state = self._core.state
-        if state is not before:
-            self._journal.set_state(state)
         done = state is not before
-        self._answer(command, f"the fleet is {'' if done else 'still '}{state.value}", done=done)
+        if done:
+            self._journal.set_state(state)
+        detail = f"the fleet is {'' if done else 'still '}{state.value}"
+        self._steering.answer(command, detail, done=done)
 
-    def _catch_up(self) -> None:
-        """Carry out what was waiting until no board is at work."""
-        for number, text in self._journal.commands():
-            command = parse(text)
-            try:
-                if isinstance(command, Apply):
-                    self._fleet = self._fleet.adopt(command, self._now)
-                    done = f"lineage {self._fleet.spec.lineage:08x} goes by the new plan"
-                elif isinstance(command, RollBack | Import):
-                    done = self._fleet.replace(command)
-            except (CommandError, ProtocolError) as error:
-                self._answer(command, str(error), done=False)
-            else:
-                self._begin()
-                self._answer(command, done, done=True)
-            self._journal.dequeue(number)
-
-    def _answer(self, command: Command, detail: str, *, done: bool) -> None:
-        level = logging.INFO if done else logging.WARNING
-        log.log(level, "command %s: %s", command.command, detail)
-        self._publisher.answer(command.command, command.id, detail, done=done)
-        self._has_news = True
+    def _adopt(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._begin()
 
     # --- What the round core decides -------------------------------------------------------------
 
     def _decide(self) -> None:
-        self._carry_out(self._core.tick(self._now, hold=self._has_waiting))
-        if self._has_waiting and self._fleet.may_change:
-            self._has_waiting = False
-            self._catch_up()
+        self._carry_out(self._core.tick(self._now, hold=self._steering.has_waiting))
+        if self._steering.has_waiting and self._fleet.may_change:
+            self._steering.catch_up(self._fleet, self._now, self._adopt)
+            self._has_news = True
             self._carry_out(self._core.tick(self._now))
 
     def _carry_out(self, decisions: list[Decision]) -> None:

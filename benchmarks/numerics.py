@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from benchmarks.lockstep import play
 from benchmarks.numerics_page import FIXED, FLOAT, Outcome, Score, draw, page
 from localfleet.processes import PROJECT
 from protocol import fixed
 from protocol.spec.spec import Spec
 from simulation.engine.fixed import Engine
 from simulation.engine.float64 import FloatEngine
-from simulation.fleet import measure, play
+from simulation.exam import measure
 from simulation.tasks.held_out import character_tasks, sine_tasks, speaker_tasks
 
 if TYPE_CHECKING:

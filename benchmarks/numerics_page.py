@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from experiments.harness.report import Estimate
+from simulation.statistics import Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

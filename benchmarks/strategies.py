@@ -19,12 +19,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.lockstep import honest, play
 from localfleet.processes import PROJECT
 from protocol.sparse import LARGEST
 from protocol.spec.rounds import Rounds
 from protocol.spec.spec import Spec
 from simulation.engine.fixed import Engine
-from simulation.fleet import honest, measure, play
+from simulation.exam import measure
 from simulation.tasks.sines import SineTasks
 
 if TYPE_CHECKING:

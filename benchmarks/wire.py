@@ -103,8 +103,15 @@ def show(rows: list[dict[str, Any]], worst: list[int]) -> None:
     console = Console()
     table = Table(title="bytes of an update")
     for head in (
-        *("params", "P", "value bits", "dense", "naive sparse"),
-        *("sparse block", "bound", "block / bound", "worst / bound"),
+        "params",
+        "P",
+        "value bits",
+        "dense",
+        "naive sparse",
+        "sparse block",
+        "bound",
+        "block / bound",
+        "worst / bound",
     ):
         table.add_column(head, justify="right", min_width=7 if head == "dense" else None)
     missed = 0

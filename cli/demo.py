@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from cli.extras import need
 from localfleet import demo as fleet
+from localfleet.processes import need_checkout
 from protocol.progress import Progress as FleetProgress
 
 
@@ -20,6 +22,8 @@ def demo(
 
     Exits with 0 only if the fleet has learned.
     """
+    need_checkout()
+    need("research")  # The picture is drawn at the end.
     console = Console()
     columns = (
         TextColumn("round {task.completed:.0f}/{task.total:.0f}"),
@@ -74,7 +78,7 @@ def _table(summary: fleet.Summary) -> Table:
         ("dense float32, both ways", f"{summary.bytes_dense:,}"),
         ("share of dense", f"{100 * total / summary.bytes_dense:.1f} %"),
         ("updates accepted", f"{summary.accepted}"),
-        ("updates refused", f"{summary.rejected}"),
+        ("updates rejected", f"{summary.rejected}"),
         ("seconds", f"{summary.seconds:.1f}"),
     ):
         table.add_row(name, value)

@@ -25,7 +25,7 @@ from protocol.spec.spec import Spec
 from runtime.remote import Remote
 
 fleet = typer.Typer(
-    help="Pause, resume or stop a fleet, give it a new plan, ask how it is doing.\n\n"
+    help="Pause, resume or stop a fleet, apply a spec, ask how it is doing.\n\n"
     "Exits with 0 if the aggregator has done it, with 1 if it refuses, and with 2 if it cannot be "
     "reached. The broker keeps a command for an aggregator that is away.",
     no_args_is_help=True,

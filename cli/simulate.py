@@ -1,14 +1,10 @@
 """`tinymetafed simulate`: a fleet of thousands of boards in this process, in virtual time."""
 
 import json
-import os
-import time
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import Enum
-from math import ceil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import typer
 from pydantic import ValidationError
@@ -16,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+import simulation
 from cli.options import Data
 from protocol.errors import SpecError
 from protocol.sparse import block_size
@@ -23,16 +20,13 @@ from protocol.spec.rounds import Rounds
 from protocol.spec.spec import Spec
 from protocol.validation import reason_of
 from runtime.modelfile import ModelFile
-from simulation.boards import AT_ONCE, Crew, Trainer
-from simulation.conditions import Conditions, DriftTasks, NoisyLabels, Poison, Poisoning, Sleep
-from simulation.engine.fixed import Engine
-from simulation.engine.float64 import FloatEngine
+from simulation.conditions import Conditions, Poison, Poisoning, Sleep
 from simulation.errors import SimulationError
-from simulation.fleet import Evaluation, measure
-from simulation.run import Record, Run, board_names
-from simulation.summary import Summary, summarise
-from simulation.tasks.base import Skew, Tasks
-from simulation.tasks.held_out import Split, tasks_for
+from simulation.exam import Evaluation
+from simulation.record import Record
+from simulation.settings import Settings
+from simulation.summary import Summary
+from simulation.tasks.held_out import Split
 
 
 class Arithmetic(Enum):
@@ -42,17 +36,11 @@ class Arithmetic(Enum):
     FLOAT64 = "float64"
 
 
-ENGINES: dict[Arithmetic, type[Engine | FloatEngine]] = {
-    Arithmetic.FIXED: Engine,
-    Arithmetic.FLOAT64: FloatEngine,
-}
-
-
 def simulate(  # noqa: PLR0913 - one argument a flag
     *,
     spec: Annotated[Path, typer.Option(help="The fleet's spec, a TOML file.")],
     boards: Annotated[
-        int, typer.Option(min=1, max=100_000, help="Boards of the fleet; the spec asks a cohort.")
+        int, typer.Option(min=1, max=100_000, help="Boards of the fleet; a cohort of them a round.")
     ] = 100,
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Rounds, instead of the spec's.", show_default=False)
@@ -66,12 +54,12 @@ def simulate(  # noqa: PLR0913 - one argument a flag
         int, typer.Option(min=0, help="Of all that is random; the same one repeats a run.")
     ] = 0,
     engine: Annotated[
-        Arithmetic, typer.Option(help="What boards compute with: as they do, or real numbers.")
+        Arithmetic, typer.Option(help="Arithmetic: fixed point, as boards compute, or float64.")
     ] = Arithmetic.FIXED,
     split: Annotated[
         Split | None,
         typer.Option(
-            help="Whose data are whose: anybody's, or each board's own by this.",
+            help="How data are partitioned across boards.",
             show_default="board of a log, else iid",
         ),
     ] = None,
@@ -79,41 +67,46 @@ def simulate(  # noqa: PLR0913 - one argument a flag
         float | None,
         typer.Option(
             min=0.001,
-            help="Each board's shares of classes are Dirichlet distributed with this parameter.",
+            help="Label skew: Dirichlet concentration of each board's shares of classes.",
             show_default="even",
         ),
     ] = None,
-    label_noise: Annotated[float, typer.Option(min=0, max=1, help="Share of wrong labels.")] = 0,
+    label_noise: Annotated[
+        float, typer.Option(min=0, max=1, help="Label noise: share of wrong labels.")
+    ] = 0,
     drift: Annotated[
-        float, typer.Option(help="By how much all inputs are off after the last round.")
+        float, typer.Option(help="Sensor drift: offset of all inputs after the last round.")
     ] = 0,
     seconds: Annotated[
-        float, typer.Option(min=0.001, help="That an average board takes for a round.")
+        float, typer.Option(min=0.001, help="Seconds that an average board takes for a round.")
     ] = 1,
     stragglers: Annotated[
         float,
-        typer.Option(
-            min=0, max=5, help="Sigma of the lognormal factor by which boards take longer."
-        ),
+        typer.Option(min=0, max=5, help="Straggler severity: sigma of a log-normal slow-down."),
     ] = 0,
     dropout: Annotated[
-        float, typer.Option(min=0, max=0.99, help="Share of a round's boards that fail silently.")
+        float,
+        typer.Option(min=0, max=0.99, help="Dropout: share of a round's boards that fail."),
     ] = 0,
     awake: Annotated[
-        float, typer.Option(min=0.001, max=1, help="Share of the time that a board is awake.")
+        float,
+        typer.Option(min=0.001, max=1, help="Availability: share of the time a board is awake."),
     ] = 1,
     period: Annotated[
-        float, typer.Option(min=0.001, help="Seconds from waking up to waking up.")
+        float, typer.Option(min=0.001, help="Seconds from one waking of a board to its next.")
     ] = 60,
-    poisoned: Annotated[float, typer.Option(min=0, max=1, help="Share of poisoned boards.")] = 0,
+    poisoned: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of boards that send poisoned updates.")
+    ] = 0,
     poison: Annotated[Poison, typer.Option(help="What poisoned boards send.")] = Poison.FLIP,
     held_out: Annotated[
-        int,
-        typer.Option(min=0, max=10_000, help="Held-out tasks that the model is asked; 0: none."),
+        int, typer.Option(min=0, max=10_000, help="Held-out tasks to evaluate on (0: none).")
     ] = 100,
     every: Annotated[
         int | None,
-        typer.Option(min=1, help="Ask them after so many rounds, too.", show_default="at the end"),
+        typer.Option(
+            min=1, help="Rounds from one evaluation to the next.", show_default="at the end"
+        ),
     ] = None,
     processes: Annotated[
         int | None,
@@ -133,72 +126,44 @@ def simulate(  # noqa: PLR0913 - one argument a flag
     chosen = _override(Spec.from_file(spec), rounds, cohort)
     if out is not None and not out.resolve().parent.is_dir():
         raise SimulationError(f"--out {out}: there is no folder {out.parent}; make it first")
-    skew = None if alpha is None else Skew(alpha, seed)
-    learned, tested = tasks_for(chosen, data, split, skew, hold_out=held_out > 0)
-    if label_noise:
-        is_mse = not chosen.is_classifier
-        learned = NoisyLabels(learned, label_noise, 1 if is_mse else chosen.layers[-1].outputs)
-    if drift:
-        learned = DriftTasks(learned, drift, chosen.rounds.count)
-        tested = tested and DriftTasks(tested, drift, chosen.rounds.count)
-    poisoning = Poisoning(poisoned, poison)
-    conditions = Conditions(seconds, stragglers, dropout, Sleep(awake, period), poisoning)
-    names = board_names(boards)
-    trainer = Trainer(chosen, names, learned, ENGINES[engine], poisoning, seed)
-    batches = ceil(min(chosen.rounds.invitations, boards) / AT_ONCE)
-    exam = Exam(chosen, tested, ENGINES[engine], held_out, every) if tested and held_out else None
-    console = Console(stderr=True, highlight=False)
-    console.print(_intention(chosen, boards))
-    start = time.monotonic()
-    with Crew(trainer, processes or min(os.cpu_count() or 1, batches)) as crew:
-        run = Run(chosen, names, crew, conditions, seed)
-        records, is_over = _play(run, exam, console, as_json=as_json)
-    measured = exam.held(run) if exam and is_over else None
-    summary = summarise(chosen, boards, records, measured, time.monotonic() - start)
+    display = _Display(chosen, boards, as_json=as_json)
+    settings = Settings(
+        spec=chosen,
+        boards=boards,
+        seed=seed,
+        arithmetic="fixed" if engine is Arithmetic.FIXED else "float64",
+        processes=processes,
+        data=data,
+        split=split,
+        alpha=alpha,
+        label_noise=label_noise,
+        drift=drift,
+        conditions=Conditions(
+            seconds=seconds,
+            stragglers=stragglers,
+            dropout=dropout,
+            sleep=Sleep(awake, period),
+            poisoned=Poisoning(poisoned, poison),
+        ),
+        evaluations=held_out,
+        evaluate_every=every,
+        on_start=display.start,
+        on_round=display.show,
+    )
+    with display:
+        summary = simulation.simulate(settings)
     if out is not None:
-        made = datetime.now(UTC).isoformat(timespec="seconds")
-        facts = (chosen, chosen.lineage, run.model.version, made, "simulate")
-        ModelFile(*facts, run.model.published).write(out)
-    if as_json:
-        typer.echo(json.dumps({"summary": asdict(summary)}))
-    else:
-        Console().print(_table(summary))
-    if not is_over:
-        typer.echo(f"simulate: stopped after {len(records)} rounds", err=True)
+        _write(summary, chosen, out)
+    display.conclude(summary)
+    if not summary.is_complete:
+        typer.echo(f"simulate: stopped after {summary.rounds} rounds", err=True)
         raise typer.Exit(130)
 
 
-@dataclass
-class Exam:
-    """Asks a model held-out tasks, the same ones each time.
-
-    Args:
-        spec: the fleet's.
-        tasks: held out.
-        engine: of the boards that learn them.
-        count: how many.
-        every: rounds from one exam to the next; None for the end only.
-    """
-
-    spec: Spec
-    tasks: Tasks
-    engine: type[Engine | FloatEngine]
-    count: int
-    every: int | None
-    _last: tuple[int, Evaluation] | None = None
-
-    def is_due(self, run: Run) -> bool:
-        """Whether a model is asked that is not the last one."""
-        return self.every is not None and run.core.round % self.every == 0
-
-    def held(self, run: Run) -> Evaluation:
-        """What boards make of the model that a run has come to."""
-        round_ = run.core.round
-        if self._last is None or self._last[0] != round_:
-            boards = self.engine(self.spec, self.count)
-            measured = measure(self.spec, run.model.published, self.tasks, boards, round_=round_)
-            self._last = round_, measured
-        return self._last[1]
+def _write(summary: Summary, spec: Spec, out: Path) -> None:
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    model = summary.model
+    ModelFile(spec, spec.lineage, model.version, made, "simulate", model.published).write(out)
 
 
 def _override(spec: Spec, rounds: int | None, cohort: int | None) -> Spec:
@@ -228,46 +193,65 @@ def _intention(spec: Spec, boards: int) -> str:
     )
 
 
-def _play(
-    run: Run, exam: Exam | None, console: Console, *, as_json: bool
-) -> tuple[list[Record], bool]:
-    """Play the rounds and show them; what is over, and whether that is all."""
-    records: list[Record] = []
-    columns = (
-        TextColumn("round {task.completed:.0f}/{task.total:.0f}"),
-        BarColumn(),
-        TextColumn("{task.fields[facts]}"),
-        TimeElapsedColumn(),
-    )
-    try:
-        with Progress(*columns, console=console) as bar:
-            task = bar.add_task("", total=run.spec.rounds.count, facts="")
-            for record in run.rounds():
-                records.append(record)
-                measured = exam.held(run) if exam and exam.is_due(run) else None
-                bar.update(task, completed=len(records), facts=_facts(record))
-                if as_json:
-                    typer.echo(json.dumps(asdict(record) | _exam_facts(record, measured)))
-    except KeyboardInterrupt:
-        return records, False
-    return records, True
+class _Display:
+    """Shows a run: to people a bar and a table, to scripts lines of JSON."""
+
+    def __init__(self, spec: Spec, boards: int, *, as_json: bool) -> None:
+        self._spec, self._boards = spec, boards
+        self._as_json = as_json
+        self._console = Console(stderr=True, highlight=False)
+        self._bar = Progress(
+            TextColumn("round {task.completed:.0f}/{task.total:.0f}"),
+            BarColumn(),
+            TextColumn("{task.fields[facts]}"),
+            TimeElapsedColumn(),
+            console=self._console,
+        )
+        self._task = self._bar.add_task("", total=spec.rounds.count, facts="", start=False)
+        self._is_started = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_started:
+            self._bar.stop()
+
+    def start(self) -> None:
+        """The first round is about to open."""
+        self._is_started = True
+        self._console.print(_intention(self._spec, self._boards))
+        self._bar.start()
+        self._bar.start_task(self._task)
+
+    def show(self, record: Record, evaluation: Evaluation | None) -> None:
+        """A round is closed."""
+        self._bar.update(self._task, advance=1, facts=_facts(record))
+        if self._as_json:
+            typer.echo(json.dumps(record.to_json() | _held_out(record, evaluation)))
+
+    def conclude(self, summary: Summary) -> None:
+        """The run is over."""
+        if self._as_json:
+            typer.echo(json.dumps({"summary": summary.figures()}))
+        else:
+            Console().print(_table(summary))
 
 
-def _exam_facts(record: Record, measured: Evaluation | None) -> dict[str, float]:
-    if measured is None:
+def _held_out(record: Record, evaluation: Evaluation | None) -> dict[str, float]:
+    if evaluation is None:
         return {}
-    facts = {"held_out_loss": float(measured.loss.mean())}
+    facts = {"held_out_loss": float(evaluation.loss.mean())}
     if record.accuracy is not None:
-        facts["held_out_accuracy"] = float(measured.accuracy.mean())
+        facts["held_out_accuracy"] = float(evaluation.accuracy.mean())
     return facts
 
 
 def _facts(record: Record) -> str:
-    told = "" if record.accuracy is None else f"  accuracy {record.accuracy:.1%}"
+    accuracy = "" if record.accuracy is None else f"  accuracy {record.accuracy:.1%}"
     kilobytes = (record.bytes_up + record.bytes_down) / 1000
-    return (
-        f"loss {record.loss:.3f}{told}  {record.accepted} of {record.invited}  {kilobytes:.0f} kB"
-    )
+    answers = f"{record.accepted} of {record.invited}"
+    return f"loss {record.loss:.3f}{accuracy}  {answers}  {kilobytes:.0f} kB"
 
 
 def _table(summary: Summary) -> Table:

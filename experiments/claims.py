@@ -2,171 +2,201 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
 from experiments.energy.power import CLAIMED, saved
+from experiments.methods.catalogue import METHODS
+from simulation.statistics import Estimate
 
-Results = Mapping[str, dict[str, Any]]
+Results = Mapping[str, Any]
 """What one experiment's results.json holds."""
 NETWORKS: Final = ("sine", "omniglot", "keywords")
 OURS, TINY = "tinymetafed", "tinyreptile"
+PARTS: Final = {
+    "tinymetafed/no-reconstruction": "partial local reconstruction helps",
+    "tinymetafed/no-top-p": "Top-P saves bytes at little cost",
+    "tinymetafed/no-annealing": "the annealed step helps",
+    "tinymetafed/no-online": "online learning saves computation",
+}
+"""What each part is there for, by the method without it."""
+SAVING: Final = frozenset({"tinymetafed/no-top-p", "tinymetafed/no-online"})
+"""Without the parts that save something: with them it is enough to be as good."""
+BASELINES: Final = [name for name in METHODS if name != OURS and not name.startswith(f"{OURS}/")]
 
 
-def metric(result: Mapping[str, Any]) -> str:
-    """What it is judged by."""
-    return "loss" if "loss" in result else "accuracy"
+class Claim(NamedTuple):
+    """One claim, on one network."""
+
+    claim: str
+    found: str
+    verdict: str
 
 
-def value(result: Mapping[str, Any]) -> str:
-    """With its interval."""
-    name = metric(result)
-    mean, width = result[name]["mean"], result[name]["ci95"]
-    return (
-        f"{mean:.3f} ± {width:.3f}" if name == "loss" else f"{100 * mean:.1f} % ± {100 * width:.1f}"
-    )
+@dataclass(frozen=True, kw_only=True)
+class MethodResult:
+    """A method, as an experiment found it."""
 
-
-def better(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
-    """Above 0 where one is better than the other by more than both intervals, below 0 if worse."""
-    name = metric(one)
-    sign = -1 if name == "loss" else 1
-    gap = sign * (one[name]["mean"] - other[name]["mean"])
-    doubt = one[name]["ci95"] + other[name]["ci95"]
-    return 0.0 if abs(gap) <= doubt else gap
-
-
-def bytes_of(result: Mapping[str, Any]) -> float:
+    metric: str
+    """``loss`` or ``accuracy``."""
+    value: Estimate
+    bytes: float
     """Up and down."""
-    return float(result["bytes_up"] + result["bytes_down"])
+    operations: float
+    rounds: int
+    curve: Sequence[tuple[int, float, float]]
+    """Rounds, bytes and values."""
+
+    @classmethod
+    def read(cls, entry: Mapping[str, Any]) -> MethodResult:
+        """Of results.json."""
+        metric = "loss" if "loss" in entry else "accuracy"
+        return cls(
+            metric=metric,
+            value=Estimate(**entry[metric]),
+            bytes=float(entry["bytes_up"] + entry["bytes_down"]),
+            operations=entry["operations"],
+            rounds=entry["rounds"],
+            curve=[(rounds, sent, value) for rounds, sent, value in entry["curve"]],
+        )
+
+    def text(self) -> str:
+        """The value with its interval."""
+        if self.metric == "loss":
+            return self.value.text()
+        return f"{100 * self.value.mean:.1f} % ± {100 * self.value.ci95:.1f}"
 
 
-def claims(found: Mapping[str, Results]) -> list[tuple[str, str, str]]:
-    """Claim, what was found, and whether it held; only of what was made."""
+def better(one: MethodResult, other: MethodResult) -> float:
+    """Above 0 where one is better than the other by more than both intervals, below 0 if worse."""
+    sign = -1 if one.metric == "loss" else 1
+    gap = sign * (one.value.mean - other.value.mean)
+    return 0.0 if abs(gap) <= one.value.ci95 + other.value.ci95 else gap
+
+
+def claims(found: Mapping[str, Results]) -> list[Claim]:
+    """Each claim with what was found and whether it held; only of what was run.
+
+    Args:
+        found: each experiment's results.json, by the experiment's name.
+    """
+    methods = {
+        network: {name: MethodResult.read(entry) for name, entry in found[network].items()}
+        for network in NETWORKS
+        if network in found
+    }
+    beside = [_beside_tinyreptile(network, results) for network, results in methods.items()]
+    beside += [_beside_all(network, results) for network, results in methods.items()]
     return [
-        *_beside_tinyreptile(found),
-        *_beside_all(found),
-        *_parts(found),
-        *_observer(found),
-        *_savings(found),
+        *beside,
+        *_parts(methods),
+        *_observer(found.get("top-p", {})),
+        *_savings(found.get("energy", {})),
     ]
 
 
-def _beside_tinyreptile(found: Mapping[str, Results]) -> Iterator[tuple[str, str, str]]:
-    for network in NETWORKS:
-        if network not in found:
-            continue
-        results = found[network]
-        ours, theirs = results[OURS], results[TINY]
-        is_loss = metric(ours) == "loss"
-        end = theirs[metric(theirs)]["mean"]
-        reached = next(
-            ((r, b) for r, b, v in ours["curve"] if (v <= end if is_loss else v >= end)), None
-        )
-        text = (
-            f"{network}: {value(ours)} against TinyReptile's {value(theirs)} after "
-            f"{ours['rounds']} rounds, with {bytes_of(ours) / bytes_of(theirs):.1%} of its bytes; "
-        )
-        text += (
-            f"its end is reached in round {reached[0]}, with "
-            f"{reached[1] / bytes_of(theirs):.1%} of its bytes"
-            if reached
-            else "its end is not reached"
-        )
-        held = better(ours, theirs) >= 0 and reached is not None
-        yield (
-            "fewer bytes, and faster convergence",
-            text,
-            "held" if held else "did not hold",
-        )
+def _beside_tinyreptile(network: str, results: Mapping[str, MethodResult]) -> Claim:
+    ours, theirs = results[OURS], results[TINY]
+    is_loss, end = ours.metric == "loss", theirs.value.mean
+    reached = next(
+        ((r, b) for r, b, value in ours.curve if (value <= end if is_loss else value >= end)), None
+    )
+    text = (
+        f"{network}: {ours.text()} against TinyReptile's {theirs.text()} after "
+        f"{ours.rounds} rounds, with {ours.bytes / theirs.bytes:.1%} of its bytes; "
+    )
+    text += (
+        f"its end is reached in round {reached[0]}, with "
+        f"{reached[1] / theirs.bytes:.1%} of its bytes"
+        if reached
+        else "its end is not reached"
+    )
+    held = better(ours, theirs) >= 0 and reached is not None
+    return Claim(
+        claim="fewer bytes, and faster convergence",
+        found=text,
+        verdict="held" if held else "did not hold",
+    )
 
 
-def _beside_all(found: Mapping[str, Results]) -> Iterator[tuple[str, str, str]]:
-    for network in NETWORKS:
-        if network not in found:
-            continue
-        results = found[network]
-        ours = results[OURS]
-        rivals = [
-            name for name in results if name != OURS and not name.startswith(f"{OURS}/")
-            and not any(name.endswith(end) for end in ("-shot", "-rounds"))
-        ]  # fmt: skip
-        above = [name for name in rivals if better(results[name], ours) > 0]
-        even = [name for name in rivals if not better(results[name], ours)]
-        text = f"{network}: of {len(rivals)} rivals "
-        text += (
-            "none is better by more than the intervals"
-            if not above
-            else f"{', '.join(f'{name} ({value(results[name])})' for name in above)} "
-            f"{'is' if len(above) == 1 else 'are'} better"
-        )
-        if even:
-            text += f"; not to be told apart: {', '.join(even)}"
-        verdict = "did not hold" if above else "held in part" if even else "held"
-        yield "better than the rivals", text, verdict
+def _beside_all(network: str, results: Mapping[str, MethodResult]) -> Claim:
+    ours = results[OURS]
+    baselines = [name for name in results if name in BASELINES]
+    above = [name for name in baselines if better(results[name], ours) > 0]
+    even = [name for name in baselines if not better(results[name], ours)]
+    text = f"{network}: of {len(baselines)} baselines "
+    if above:
+        names = ", ".join(f"{name} ({results[name].text()})" for name in above)
+        text += f"{names} {'is' if len(above) == 1 else 'are'} better"
+    else:
+        text += "none is better by more than the intervals"
+    if even:
+        text += f"; not distinguishable: {', '.join(even)}"
+    verdict = "did not hold" if above else "held in part" if even else "held"
+    return Claim(claim="better than the baselines", found=text, verdict=verdict)
 
 
-_PARTS: Final = {
-    "no-reconstruction": "partial local reconstruction helps",
-    "no-top-p": "Top-P saves bytes at little cost",
-    "no-annealing": "the annealed step helps",
-    "no-online": "online learning saves computation",
-}
-
-
-def _parts(found: Mapping[str, Results]) -> Iterator[tuple[str, str, str]]:
-    for part, claim in _PARTS.items():
-        for network in NETWORKS:
-            if f"{OURS}/{part}" not in found.get(network, {}):
+def _parts(methods: Mapping[str, Mapping[str, MethodResult]]) -> Iterator[Claim]:
+    for method, claim in PARTS.items():
+        for network, results in methods.items():
+            if method not in results:
                 continue
-            ours, without = found[network][OURS], found[network][f"{OURS}/{part}"]
-            told = better(ours, without)
+            ours, without = results[OURS], results[method]
+            gain = better(ours, without)
             text = (
-                f"{network}: {value(ours)} with it, {value(without)} without; with it "
-                f"{bytes_of(ours) / bytes_of(without):.0%} of the bytes and "
-                f"{ours['operations'] / without['operations']:.0%} of the operations"
+                f"{network}: {ours.text()} with it, {without.text()} without; with it "
+                f"{ours.bytes / without.bytes:.0%} of the bytes and "
+                f"{ours.operations / without.operations:.0%} of the operations"
             )
-            saves = part in {"no-top-p", "no-online"}
-            held = told >= 0 if saves else told > 0
-            yield claim, text, "held" if held else "not told apart" if not told else "did not hold"
+            held = gain >= 0 if method in SAVING else gain > 0
+            verdict = "held" if held else "did not hold" if gain else "not distinguishable"
+            yield Claim(claim=claim, found=text, verdict=verdict)
 
 
-def _observer(found: Mapping[str, Results]) -> Iterator[tuple[str, str, str]]:
-    results = found.get("top-p", {})
-    for network, what, blind in (("sine", "task", 0.0), ("omniglot", "character", 0.5)):
-        names = [name for name in results if name.startswith(f"observer/{network}/partial/round ")]
-        if not names:
+def _observer(results: Results) -> Iterator[Claim]:
+    for network, secret, blind in (("sine", "task", 0.0), ("omniglot", "character", 0.5)):
+        entries = [
+            each
+            for each in results.get("observer", ())
+            if (each["network"], each["secret"]) == (network, secret)
+            and (each["value_bits"], each["local_known"]) == (8, False)
+        ]
+        if not entries:
             continue
-        last = max(int(name.split("/")[3].removeprefix("round ")) for name in names)
-        at = f"round {last}"
-        full = results[f"observer/{network}/full/{at}/P=100/int8"][what]["mean"]
-        ours = results[f"observer/{network}/partial/{at}/P=10/int8"][what]["mean"]
+        last = max(each["rounds"] for each in entries)
+        values = {
+            (each["partition"], each["percent"]): each["value"]["mean"]
+            for each in entries
+            if each["rounds"] == last
+        }
+        full, ours = values["full", 100], values["partial", 10]
         text = (
-            f"{network}: what our attack tells ({blind:g} is nothing, 1 is all) goes from "
+            f"{network}: what our attack infers ({blind:g} is nothing, 1 is all) goes from "
             f"{full:.2f} with everything sent to {ours:.2f} with reconstruction and P = 10"
         )
         kept = (ours - blind) / (full - blind) if full > blind else 1.0
         verdict = "held" if kept < 0.5 else "held in part" if kept < 0.9 else "did not hold"
-        yield "protects privacy", text, verdict
+        yield Claim(claim="protects privacy", found=text, verdict=verdict)
 
 
-def _savings(found: Mapping[str, Results]) -> Iterator[tuple[str, str, str]]:
-    results = found.get("energy", {})
+def _savings(results: Results) -> Iterator[Claim]:
     claim = ", ".join(f"{share:.0%} less {what}" for what, share in CLAIMED.items())
     for network in NETWORKS:
-        if f"{network}/{OURS}" not in results:
+        ours, theirs = results.get(f"{network}/{OURS}"), results.get(f"{network}/{TINY}")
+        if ours is None or theirs is None:
             continue
-        ours, theirs = results[f"{network}/{OURS}"], results[f"{network}/{TINY}"]
+        saved_bytes = saved(MethodResult.read(ours).bytes, MethodResult.read(theirs).bytes)
         parts, reached = [], []
         for how, mine in ours["modelled"].items():
             its = theirs["modelled"][how]
             shares = {
                 "time": saved(mine["seconds"], its["seconds"]),
-                "bytes": saved(bytes_of(ours), bytes_of(theirs)),
+                "bytes": saved_bytes,
                 "energy": saved(mine["joules"], its["joules"]),
             }
             parts.append(f"{how}: {', '.join(f'{what} {s:.0%}' for what, s in shares.items())}")
             reached += [shares[what] >= CLAIMED[what] for what in CLAIMED]
         verdict = "held" if all(reached) else "held in part" if any(reached) else "did not hold"
         text = f"{network}, beside TinyReptile at equal rounds, modelled; {'; '.join(parts)}"
-        yield claim, text, verdict
+        yield Claim(claim=claim, found=text, verdict=verdict)

@@ -5,6 +5,8 @@
     ExperimentError
 """
 
+from protocol.errors import TinyMetaFedError
 
-class ExperimentError(Exception):
+
+class ExperimentError(TinyMetaFedError):
     """The root of this package's exceptions: says what was wrong, and what to do."""

@@ -35,8 +35,16 @@ KEYRINGS = (
 SUITE = "trixie"  # The first Debian with MicroPython.
 ALIAS = "stable"  # Its other name, which may be whole where a mirror is half-way to a new state.
 KNOWN_SUITES = {
-    *("bullseye", "bookworm", "trixie", "forky", "duke", "sid"),
-    *("oldstable", "stable", "testing", "unstable"),
+    "bullseye",
+    "bookworm",
+    "trixie",
+    "forky",
+    "duke",
+    "sid",
+    "oldstable",
+    "stable",
+    "testing",
+    "unstable",
 }
 LOADERS = {
     "amd64": "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",

@@ -32,8 +32,9 @@ from typing import Final, Self
 from localfleet import debian, toolchain
 from localfleet.debian import CACHE
 from localfleet.errors import LocalFleetError, ProcessError
-from localfleet.processes import ENDS_WITH_US, PROJECT
+from localfleet.processes import ENDS_WITH_US
 from localfleet.toolchain import MACHINES, Kind
+from runtime.shipped import shipped
 
 FIRMWARE: Final = Path(__file__).parent / "firmware"
 TIMEOUT: Final = 60.0
@@ -46,7 +47,7 @@ _TAIL: Final = 15
 
 def compiled_client(kind: Kind) -> Path:
     """Where `make client` puts the boards' package for this kind of board."""
-    return PROJECT / "build" / "client" / MACHINES[kind].march / "tinymetafed"
+    return shipped("client") / MACHINES[kind].march / "tinymetafed"
 
 
 def firmware(kind: Kind) -> Path:
@@ -80,8 +81,14 @@ def _build(kind: Kind, cross: str, source: Path, target: Path) -> None:
     print(f"building MicroPython for {kind} ...", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix="tmf-") as build, debian.unpacked_once(target) as new:
         command = [
-            *("make", "-j2", f"--directory={FIRMWARE}", f"BOARD={kind}", f"TOP={source}"),
-            *(f"BUILD={build}", f"CROSS_COMPILE={cross}", f"PYTHON={sys.executable}"),
+            "make",
+            "-j2",
+            f"--directory={FIRMWARE}",
+            f"BOARD={kind}",
+            f"TOP={source}",
+            f"BUILD={build}",
+            f"CROSS_COMPILE={cross}",
+            f"PYTHON={sys.executable}",
             "ARCH_FLAGS=" + " ".join(MACHINES[kind].flags),
         ]
         # Else MicroPython's build asks git, which would name our commit as its version.
@@ -113,8 +120,17 @@ class Emulator:
     def __init__(self, kind: Kind) -> None:
         self.kind: Final = kind
         self._command = [
-            *(*ENDS_WITH_US, *toolchain.qemu(kind), "-kernel", str(firmware(kind))),
-            *("-nodefaults", "-display", "none", "-monitor", "none", "-serial", "none"),
+            *ENDS_WITH_US,
+            *toolchain.qemu(kind),
+            "-kernel",
+            str(firmware(kind)),
+            "-nodefaults",
+            "-display",
+            "none",
+            "-monitor",
+            "none",
+            "-serial",
+            "none",
         ]
 
     def __enter__(self) -> Self:

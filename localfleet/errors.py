@@ -8,8 +8,10 @@
     +- LoadError       boards cannot be played: says what does not answer, and what to look at
 """
 
+from protocol.errors import TinyMetaFedError
 
-class LocalFleetError(Exception):
+
+class LocalFleetError(TinyMetaFedError):
     """The root of this package's exceptions."""
 
 

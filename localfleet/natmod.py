@@ -44,9 +44,15 @@ def build_native(c_file: Path, kind: Kind, flags: str = "-O2") -> Path:
     with debian.alone(), debian.unpacked_once(target) as new, tempfile.TemporaryDirectory() as work:
         shutil.copy(c_file, work)
         command = [
-            *("make", f"MPY_DIR={source}", f"MOD={c_file.stem}", f"SRC={c_file.name}"),
-            *(f"ARCH={MACHINES[kind].march}", f"CROSS={cross}", f"PYTHON={sys.executable}"),
-            *(f"CFLAGS_EXTRA={flags}", "BUILD=build"),
+            "make",
+            f"MPY_DIR={source}",
+            f"MOD={c_file.stem}",
+            f"SRC={c_file.name}",
+            f"ARCH={MACHINES[kind].march}",
+            f"CROSS={cross}",
+            f"PYTHON={sys.executable}",
+            f"CFLAGS_EXTRA={flags}",
+            "BUILD=build",
         ]
         (Path(work) / "Makefile").write_text("include $(MPY_DIR)/py/dynruntime.mk\n")
         done = subprocess.run(

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Final
 
 from localfleet import parts
-from localfleet.errors import ProcessError
+from localfleet.errors import PartsError, ProcessError
 from localfleet.parts import Bits
+from runtime.shipped import shipped
 
 PROJECT: Final = Path(__file__).resolve().parent.parent
 PATIENCE: Final = 10.0
@@ -90,6 +91,19 @@ class Program:
             self.kill()
 
 
+def need_checkout() -> None:
+    """Make sure that this is a checkout, with a broker's configuration, examples and `make`.
+
+    Raises:
+        PartsError: it is installed from a wheel.
+    """
+    if not (PROJECT / "Makefile").is_file():
+        raise PartsError(
+            "this needs a checkout of the project, which `make demo` sets up; from a wheel, "
+            "`tinymetafed simulate` needs nothing else"
+        )
+
+
 def free_port() -> int:
     """A TCP port on loopback that nobody listens on."""
     with socket.socket() as probe:
@@ -133,9 +147,12 @@ def aggregator(folder: Path, spec: Path, port: int, *flags: str) -> Program:
     command: list[str | Path] = [
         Path(sys.executable).with_name("tinymetafed"),
         "serve",
-        *("--spec", spec),
-        *("--broker", f"mqtt://127.0.0.1:{port}"),
-        *("--state", folder / "state"),
+        "--spec",
+        spec,
+        "--broker",
+        f"mqtt://127.0.0.1:{port}",
+        "--state",
+        folder / "state",
         *flags,
     ]
     return Program("aggregator", command, folder / "aggregator.log")
@@ -161,7 +178,7 @@ def board(folder: Path, name: str, bits: Bits, settings: dict[str, object], main
 
 def micropython_path(bits: Bits) -> dict[str, str]:
     """The environment in which MicroPython finds the compiled client and umqtt.simple."""
-    client = PROJECT / "build" / "client" / {32: "x86", 64: "x64"}[bits]
+    client = shipped("client") / {32: "x86", 64: "x64"}[bits]
     return {"MICROPYPATH": os.pathsep.join([str(client), str(parts.umqtt()), ".frozen"])}
 
 

@@ -27,9 +27,16 @@ _LIBC: Final = "libc6 libgcc-s1 libstdc++6 zlib1g libzstd1"
 _COMPILER: Final = f"{_LIBC} libgmp10 libisl23 libmpc3 libmpfr6 libnewlib-dev"
 # Hundreds of megabytes: other languages, other processors, link-time optimisation, manuals.
 _UNWANTED: Final = (
-    *("usr/share", "usr/bin/*++*", "usr/bin/*gcov*", "usr/bin/*lto*"),
-    *("usr/lib/gcc/*/*/cc1plus", "usr/lib/gcc/*/*/lto1", "usr/lib/gcc/*/*/plugin"),
-    *("usr/lib/gcc/*/*/arm", "usr/lib/gcc/*/*/thumb/v[78]*", "usr/lib/gcc/*/*/rv64*"),
+    "usr/share",
+    "usr/bin/*++*",
+    "usr/bin/*gcov*",
+    "usr/bin/*lto*",
+    "usr/lib/gcc/*/*/cc1plus",
+    "usr/lib/gcc/*/*/lto1",
+    "usr/lib/gcc/*/*/plugin",
+    "usr/lib/gcc/*/*/arm",
+    "usr/lib/gcc/*/*/thumb/v[78]*",
+    "usr/lib/gcc/*/*/rv64*",
 )
 _PROGRAMS: Final = ("gcc", "ar", "as", "ld", "nm", "objcopy", "objdump", "size", "strip")
 _PROBE: Final = "#include <errno.h>\n#include <math.h>\n#include <stdio.h>\n#include <string.h>\n"
@@ -104,9 +111,15 @@ MACHINES: Final[dict[Kind, Machine]] = {
         # An nRF51 with a megabyte of flash and an RP2040's RAM. An instruction takes 2**10 ns of
         # its time, whatever this machine does meanwhile: its timers show instructions.
         qemu=(
-            *("qemu-system-arm", "-machine", "microbit", "-icount", "shift=10,sleep=off"),
-            *("-global", "nrf51-soc.flash-size=1048576"),
-            *("-global", "nrf51-soc.sram-size=262144"),
+            "qemu-system-arm",
+            "-machine",
+            "microbit",
+            "-icount",
+            "shift=10,sleep=off",
+            "-global",
+            "nrf51-soc.flash-size=1048576",
+            "-global",
+            "nrf51-soc.sram-size=262144",
         ),
     ),
     "rv32imc": Machine(
@@ -122,8 +135,13 @@ MACHINES: Final[dict[Kind, Machine]] = {
         ),
         # QEMU 7 shows nanoseconds as the number of instructions: so an instruction takes one.
         qemu=(
-            *("qemu-system-riscv32", "-machine", "virt", "-icount", "shift=0,sleep=off"),
-            *("-bios", "none"),
+            "qemu-system-riscv32",
+            "-machine",
+            "virt",
+            "-icount",
+            "shift=0,sleep=off",
+            "-bios",
+            "none",
         ),
     ),
 }

@@ -16,6 +16,8 @@ import numpy as np
 
 from localfleet import parts
 from localfleet.errors import ProcessError
+from protocol import mqtt
+from protocol.cohort import EVERYONE
 from protocol.fixed import ACTIVATION_BITS, fnv1a
 from protocol.messages import CHUNK_BYTES, Chunk, Message, Receipt, Round, Update
 from protocol.topics import Topics, shard_of
@@ -137,61 +139,55 @@ def _answers(spec: Spec) -> bytes:
     """A broker's answers, piece by piece: each is what comes when the client waits for one."""
     topics = Topics(FLEET)
     lineage = spec.lineage
+    round_ = Round(
+        lineage=lineage,
+        round=ROUND,
+        version=0,
+        ticket_limit=EVERYONE,
+        deadline=60_000,
+        chosen=b"",
+        max_age=0,
+        canary_version=0,
+        canary_share=0,
+    )
     weights = spec.start().astype("<i2").tobytes()
-    pieces = range(0, len(weights), CHUNK_BYTES)
+    starts = range(0, len(weights), CHUNK_BYTES)
     chunks = [
-        (
-            topics.full(number),
-            Chunk(
-                *(lineage, 0, number, len(pieces), crc32(weights)),
-                weights[start : start + CHUNK_BYTES],
-            ),
+        Chunk(
+            lineage=lineage,
+            version=0,
+            chunk=number,
+            chunks=len(starts),
+            checksum=crc32(weights),
+            weights=weights[start : start + CHUNK_BYTES],
         )
-        for number, start in enumerate(pieces)
+        for number, start in enumerate(starts)
     ]
-    shard = topics.receipt(shard_of(BOARD))
+    model = b"".join(_publish(topics.full(chunk.chunk), chunk) for chunk in chunks)
+    receipt = _publish(topics.receipt(shard_of(BOARD)), Receipt(lineage, ROUND, (BOARD,)))
     answers = [
-        b"\x20\x02\0\0",  # CONNACK
-        _subscribed(1) + _publish(topics.plan, spec.plan),
-        _subscribed(2),
-        _subscribed(3)
-        + _publish(topics.round, Round(lineage, ROUND, 0, 2**32, 60_000, b"", 0, 0, 0)),
-        _subscribed(4),
-        _acknowledged(0x40, 5),  # its state
-        _subscribed(6) + b"".join(_publish(topic, chunk) for topic, chunk in chunks),
-        _acknowledged(0xB0, 7),  # unsubscribed
-        _acknowledged(0x40, 8) + _publish(shard, Receipt(lineage, ROUND, (BOARD,))),
+        mqtt.connack(),
+        mqtt.suback(1) + _publish(topics.plan, spec.plan),
+        mqtt.suback(2),
+        mqtt.suback(3) + _publish(topics.round, round_),
+        mqtt.suback(4),
+        mqtt.acknowledge([5]),  # Its state.
+        mqtt.suback(6) + model,
+        mqtt.unsuback(7),
+        mqtt.acknowledge([8]) + receipt,
     ]
     return b"".join(len(answer).to_bytes(4, "big") + answer for answer in answers)
 
 
-def _acknowledged(kind: int, packet: int) -> bytes:
-    """PUBACK or UNSUBACK (MQTT 3.1.1, sections 3.4 and 3.11)."""
-    return bytes([kind, 2]) + packet.to_bytes(2, "big")
-
-
-def _subscribed(packet: int) -> bytes:
-    """SUBACK for QoS 1 (MQTT 3.1.1, section 3.9)."""
-    return b"\x90\x03" + packet.to_bytes(2, "big") + b"\x01"
-
-
 def _publish(topic: str, message: Message) -> bytes:
-    """PUBLISH at QoS 1 (MQTT 3.1.1, section 3.3)."""
-    payload = message.pack()
-    rest = len(topic).to_bytes(2, "big") + topic.encode() + b"\0\x01" + payload
-    size, length = len(rest), b""
-    while size > 127:
-        length += bytes([size & 127 | 128])
-        size >>= 7
-    return b"\x32" + length + bytes([size]) + rest
+    return mqtt.publish(topic, message.pack(), 1)
 
 
 def _update(sent: bytes) -> Update:
     """The update among the packets that a client sent."""
-    topic = Topics(FLEET).up(BOARD).encode()
-    start = sent.index(topic) - 2
-    head = start - 1
-    while sent[head - 1] & 128:
-        head -= 1
-    size = sum((byte & 127) << 7 * i for i, byte in enumerate(sent[head:start]))
-    return Update.unpack(sent[start + 2 + len(topic) + 2 : start + size])
+    topic = Topics(FLEET).up(BOARD)
+    packets = [packet for packet in mqtt.split(bytearray(sent)) if packet.kind == mqtt.PUBLISH]
+    (payload,) = (
+        message.payload for message in map(mqtt.message_of, packets) if message.topic == topic
+    )
+    return Update.unpack(payload)

@@ -21,6 +21,8 @@ ARCHITECTURES: Final = {
     "x64": "64-bit unix port, for tests",
     "x86": "32-bit unix port, for tests",
 }
+FOR_TOOLS: Final = re.compile(r"^(from micropython import const|import micropython)$", re.MULTILINE)
+"""The compiler itself knows const() and viper: these imports would only take heap."""
 
 
 def modules(architecture: str) -> list[Path]:
@@ -40,6 +42,7 @@ def build(architecture: str, target: Path) -> int:
         package.mkdir(parents=True)
         for module in modules(architecture):
             text = module.read_text(encoding="utf-8")
+            text = FOR_TOOLS.sub("", text)
             if architecture == "x64":  # the one target with 64-bit words
                 text = re.sub(r"^_WIDE = const\(0\)", "_WIDE = const(1)", text, flags=re.MULTILINE)
             source = Path(scratch) / module.name

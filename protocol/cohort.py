@@ -1,10 +1,10 @@
-"""Who is asked in a round, said in a few bytes.
+"""Who is invited to a round, said in a few bytes.
 
-Each board draws a ticket for each round from its own name. A round that samples its cohort asks the
-boards whose tickets lie below a limit, which the aggregator sets so that it asks exactly the cohort
-it wants of the boards that it knows to be awake; a board that it has not heard of yet can tell by
-itself whether it is asked. A round that picks its boards by another rule names each by the upper
-half of its ticket.
+Each board draws a ticket for each round from its own name. A round that samples its cohort invites
+the boards whose tickets lie below a limit, which the aggregator sets so that it invites exactly the
+cohort it wants of the boards that it knows to be awake; a board that it has not heard of yet can
+tell by itself whether it is invited. A round that picks its boards by another rule names each by
+the upper half of its ticket.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def ticket(board: str, round_: int) -> int:
 
 
 def ticket_limit_for(boards: Collection[str], round_: int, size: int) -> int:
-    """The limit that asks ``size`` of these boards, or everyone if there are not more."""
+    """The limit that invites ``size`` of these boards, or everyone if there are not more."""
     if len(boards) <= size:
         return EVERYONE
     return sorted(ticket(board, round_) for board in boards)[size]
@@ -47,9 +47,9 @@ def name_in(round_: int, boards: Iterable[str]) -> bytes:
 
 
 def is_invited(board: str, round_: int, ticket_limit: int, chosen: bytes = b"") -> bool:
-    """Whether a round with this limit and these chosen boards asks this board.
+    """Whether a round with this limit and these chosen boards invites this board.
 
-    Two boards in 65,536 share half a ticket: then both are asked, and the aggregator knows it.
+    Two boards in 65,536 share half a ticket: then both are invited, and the aggregator knows it.
     """
     if ticket_limit == EVERYONE:
         return True

@@ -1,5 +1,8 @@
 """What can go wrong with the things that parts of a fleet tell each other.
 
+Above this package's tree stands the root of all packages' trees, :class:`TinyMetaFedError`, by
+which the command line knows errors of ours without importing every package.
+
 ::
 
     ProtocolError
@@ -13,7 +16,11 @@
 """
 
 
-class ProtocolError(Exception):
+class TinyMetaFedError(Exception):
+    """The root of every package's exceptions: its message is all that a user needs."""
+
+
+class ProtocolError(TinyMetaFedError):
     """The root of this package's exceptions."""
 
 

@@ -201,11 +201,11 @@ class Round(Message):
     version: int = _integer()
     """Version of the model on which this round works."""
     ticket_limit: int = _integer(2**32)
-    """A board is asked when :func:`~protocol.cohort.ticket` of its name and the round is below."""
+    """A board is invited whose :func:`~protocol.cohort.ticket` for the round is below this."""
     deadline: int = _integer()
     """Milliseconds for which the round stays open at most, from its announcement."""
     chosen: bytes = _bytes(2 * MOST_CHOSEN)
-    """Boards that are asked whatever ``invited`` says: see :func:`~protocol.cohort.name_in`."""
+    """Boards that are invited whatever their tickets: see :func:`~protocol.cohort.name_in`."""
     max_age: int = _integer(255)
     """An update for a round that ended so many rounds ago still counts; 0: for this round only."""
     canary_version: int = _integer()
@@ -258,7 +258,7 @@ class Update(Message):
     query_loss: int = _integer()
     """The same of the query samples: the fleet's validation."""
     query_correct: int = _integer()
-    """Query samples whose class the network told, before it learned from them; else 0."""
+    """Query samples whose class was predicted correctly before it was learned from; else 0."""
     bytes_up: int = _integer()
     """MQTT bytes that this board has sent since it started."""
     bytes_down: int = _integer()

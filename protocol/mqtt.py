@@ -1,4 +1,4 @@
-"""The packets of MQTT 3.1.1 (OASIS standard, 2014) that come and go by the thousand. No I/O.
+"""The packets of MQTT 3.1.1 (OASIS standard, 2014), read, written and counted. No I/O.
 
 A client library handles one packet at a time; who takes in or sends thousands a second wants all
 that a buffer holds. Section numbers are the standard's.
@@ -18,13 +18,16 @@ CONNACK: Final = 2
 PUBLISH: Final = 3
 PUBACK: Final = 4
 SUBACK: Final = 9
+UNSUBACK: Final = 11
 PINGRESP: Final = 13
 """Kinds of packets: the upper half of their first byte (2.2.1)."""
 PINGREQ: Final = b"\xc0\x00"
 DISCONNECT: Final = b"\xe0\x00"
 _LENGTH_BYTES: Final = 4
 """Most bytes in which a packet says its length."""
-_PUBACK: Final = struct.Struct(">BBH")
+_ACKNOWLEDGEMENT: Final = struct.Struct(">BBH")
+ACK_BYTES: Final = _ACKNOWLEDGEMENT.size
+"""Of a PUBACK, an UNSUBACK or a CONNACK (3.4, 3.11, 3.2)."""
 
 
 class Packet(NamedTuple):
@@ -109,7 +112,7 @@ def message_of(packet: Packet) -> Message:
     return Message(topic, body[start:], int.from_bytes(body[end:start], "big"))
 
 
-# --- Writing
+# --- Writing: what a client sends
 
 
 def join(head: int, body: bytes) -> bytes:
@@ -139,14 +142,59 @@ def subscribe(packet: int, topics: Iterable[str]) -> bytes:
     return join(0x82, packet.to_bytes(2, "big") + filters)
 
 
-def publish(topic: str, payload: bytes, packet: int, *, retain: bool = False) -> bytes:
-    """Publish with QoS 1 (3.3)."""
-    return join(0x32 | retain, _text(topic) + packet.to_bytes(2, "big") + payload)
+def unsubscribe(packet: int, topics: Iterable[str]) -> bytes:
+    """Take subscriptions back (3.10)."""
+    return join(0xA2, packet.to_bytes(2, "big") + b"".join(map(_text, topics)))
+
+
+def publish(topic: str, payload: bytes, packet: int = 0, *, retain: bool = False) -> bytes:
+    """Publish (3.3) with QoS 1, or with QoS 0 where no packet's number is given."""
+    if packet:
+        return join(0x32 | retain, _text(topic) + packet.to_bytes(2, "big") + payload)
+    return join(0x30 | retain, _text(topic) + payload)
 
 
 def acknowledge(packets: Iterable[int]) -> bytes:
     """A PUBACK for each (3.4)."""
-    return b"".join(_PUBACK.pack(PUBACK << 4, 2, packet) for packet in packets)
+    return b"".join(_acknowledgement(PUBACK, packet) for packet in packets)
+
+
+# --- Writing: what a broker answers
+
+
+def connack() -> bytes:
+    """The connection is accepted; there was no session (3.2)."""
+    return _acknowledgement(CONNACK, 0)
+
+
+def suback(packet: int) -> bytes:
+    """One topic is subscribed to, with QoS 1 (3.9)."""
+    return join(SUBACK << 4, packet.to_bytes(2, "big") + b"\x01")
+
+
+def unsuback(packet: int) -> bytes:
+    """A subscription is taken back (3.11)."""
+    return _acknowledgement(UNSUBACK, packet)
+
+
+# --- Counting
+
+
+def packet_size(length: int) -> int:
+    """Bytes of a packet whose first byte and length are followed by so many (2.2)."""
+    head = 2
+    while length >> 7 * (head - 1):
+        head += 1
+    return head + length
+
+
+def publish_size(topic: str, payload: int, qos: int = 1) -> int:
+    """Bytes of a PUBLISH packet (3.3) with a payload of so many; they need not exist."""
+    return packet_size(len(_text(topic)) + (2 if qos else 0) + payload)
+
+
+def _acknowledgement(kind: int, number: int) -> bytes:
+    return _ACKNOWLEDGEMENT.pack(kind << 4, 2, number)
 
 
 def _text(text: str) -> bytes:

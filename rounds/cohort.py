@@ -15,25 +15,25 @@ _Order = Callable[[str, int], tuple[float, int]]
 
 @dataclass
 class Cohort:
-    """A round's boards: who was asked, and who has answered."""
+    """A round's boards: who was invited, and who has answered."""
 
     ticket_limit: int
     """It asks the boards whose tickets lie below ..."""
     chosen: bytes = b""
     """... and those that are named here, see :func:`protocol.cohort.name_in`."""
     invited: set[str] = field(default_factory=set)
-    """Boards known to have been asked."""
+    """Boards known to have been invited."""
     empty_deadlines: int = 0
     """How often this round's deadline has passed without an update."""
     answered: dict[str, bytes] = field(default_factory=dict)
     """Boards whose updates for this round are journaled, each with its update's digest."""
 
     def invites(self, board: str, round_: int) -> bool:
-        """Whether this board is asked in this round, whose number a cohort does not know."""
+        """Whether this board is invited to this round, whose number a cohort does not know."""
         return is_invited(board, round_, self.ticket_limit, self.chosen)
 
     def on_top_of(self, before: "Cohort") -> "Cohort":
-        """This cohort and an earlier one of the same round: whoever was asked stays asked."""
+        """This cohort and an earlier one of the same round: whoever was invited stays invited."""
         named = before.chosen + self.chosen
         halves = {named[at : at + 2] for at in range(0, len(named), 2)}
         if len(halves) > MOST_CHOSEN:
@@ -66,7 +66,7 @@ def pick(rule: str, boards: Collection[str], round_: int, size: int, known: Boar
             Spirakis 2006, "Weighted random sampling with a reservoir").
         boards: awake, and free to work.
         round_: the round's number.
-        size: how many to ask; with more, or fewer than 1, everyone or nobody is asked.
+        size: how many to invite; with more, or fewer than 1, everyone or nobody is.
         known: of boards; may know nothing.
     """
     if size < 1:

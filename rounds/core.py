@@ -105,7 +105,7 @@ class RejectReason(Enum):
     FUTURE = "future"
     """For a round that is still to come."""
     UNINVITED = "uninvited"
-    """From a board that the round does not ask."""
+    """From a board that the round does not invite."""
     DUPLICATE = "duplicate"
     """The very update that is journaled already: harmless, its receipt is sent again."""
     CONFLICT = "conflict"
@@ -142,7 +142,7 @@ class Close:
 
     round: int
     invited: int
-    """Boards known to have been asked."""
+    """Boards known to have been invited."""
     counted: frozenset[UpdateKey]
     """The updates to aggregate, at least one."""
     empty_deadlines: int

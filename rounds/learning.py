@@ -3,12 +3,12 @@
 Without a canary in the spec, each round's change goes into the version that every board gets. With
 one, it makes a version that only some boards try out in the next round. Each board's loss before it
 learns is an honest measure of the version that it works on, so the round tells which is better: if
-the boards on trial do worse than the others by more than the spec's tolerance, the version is taken
-back, and with it what was learned on top of it; else all boards get it.
+the boards that try it out do worse than the others by more than the spec's tolerance, the version
+is rolled back, and with it what was learned on top of it; else all boards get it.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -89,18 +89,20 @@ class Learning:
         spec: the fleet's.
         stable: what boards work on.
         canary: what some of them try out, if there is a canary.
+        rule: combines a round's updates; by default the rule that the spec names.
     """
 
     spec: Spec
     stable: Version
     canary: Version | None = None
+    rule: InitVar[Rule | None] = None
 
     _rules: Rounds = field(init=False)
     _rule: Rule = field(init=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, rule: Rule | None) -> None:
         self._rules = self.spec.rounds
-        self._rule = rule_of(self._rules)
+        self._rule = rule_of(self._rules) if rule is None else rule
 
     @property
     def newest(self) -> Version:
@@ -156,12 +158,11 @@ class Learning:
         canary = self._rules.canary
         if self.canary is None or canary is None:
             return None
-        losses = query_loss(sums, is_canary=True), query_loss(sums, is_canary=False)
-        tried, others = losses
-        if tried is None or others is None:
+        loss, others = query_loss(sums, is_canary=True), query_loss(sums, is_canary=False)
+        if loss is None or others is None:
             return Verdict.UNDECIDED
-        worse = tried > (1 + canary.tolerance) * others
-        return Verdict.ROLLED_BACK if worse else Verdict.PROMOTED
+        is_worse = loss > (1 + canary.tolerance) * others
+        return Verdict.ROLLED_BACK if is_worse else Verdict.PROMOTED
 
 
 def query_loss(sums: Sums, *, is_canary: bool) -> float | None:

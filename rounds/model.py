@@ -15,7 +15,7 @@ from protocol import sparse
 from protocol.fixed import WEIGHT_BITS, WEIGHT_MAX, WEIGHT_MIN
 from protocol.messages import CHUNK_BYTES, Chunk, Delta
 from protocol.spec.spec import Spec
-from rounds.optimizers import optimizer_of
+from rounds.optimizers import Optimizer, optimizer_of
 
 PUBLISHED_TYPE: Final = np.dtype("<i2")
 FINE_TYPE: Final = np.dtype("<f8")
@@ -26,9 +26,10 @@ class GlobalModel:
 
     Args:
         spec: the fleet's; its seeded start is version 0.
+        optimizer: follows the rounds' changes; by default the one that the spec names.
     """
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, optimizer: Optimizer | None = None) -> None:
         self.version = 0
         """Grows with each change; no two models of a lineage share it."""
         self.published: NDArray[np.int16] = spec.start().astype(PUBLISHED_TYPE)
@@ -36,7 +37,7 @@ class GlobalModel:
         self.fine: NDArray[np.float64] = self.published.astype(FINE_TYPE)
         """What the fleet has learned, in weight units; shape (parameters,)."""
         self._spec = spec
-        self._optimizer = optimizer_of(spec.rounds)
+        self._optimizer = optimizer_of(spec.rounds) if optimizer is None else optimizer
         self._moments = self._optimizer.start(len(self.fine))
 
     @classmethod
@@ -79,8 +80,12 @@ class GlobalModel:
 
     def copy(self) -> "GlobalModel":
         """The same version, to go on from in another direction."""
-        saved = self.fine.tobytes(), self.published.tobytes(), self.optimizer_state
-        return self.restore(self._spec, self.version, *saved)
+        other = GlobalModel(self._spec, self._optimizer)
+        other.version = self.version
+        other.fine = self.fine.copy()
+        other.published = self.published.copy()
+        other._moments = self._moments.copy()
+        return other
 
     def replaced(self, published: NDArray[np.int16]) -> "GlobalModel":
         """The next version, with these weights instead; the optimizer starts afresh.
@@ -88,9 +93,11 @@ class GlobalModel:
         Args:
             published: in weight units, shape (parameters,).
         """
-        fine = published.astype(FINE_TYPE).tobytes()
-        weights = published.astype(PUBLISHED_TYPE).tobytes()
-        return self.restore(self._spec, self.version + 1, fine, weights)
+        other = GlobalModel(self._spec, self._optimizer)
+        other.version = self.version + 1
+        other.published = published.astype(PUBLISHED_TYPE).reshape(self.published.shape)
+        other.fine = other.published.astype(FINE_TYPE)
+        return other
 
     def advance(self, change: NDArray[np.float64] | None, step: float) -> Delta:
         """Follow a round's change, to the next version.

@@ -21,12 +21,27 @@ What the epsilon says, and what it does not:
 import random
 from collections import Counter
 from collections.abc import Iterable
+from importlib.util import find_spec
 
 import numpy as np
 from numpy.typing import NDArray
 
+from protocol.errors import SpecError
 from protocol.fixed import WEIGHT_BITS
 from protocol.spec.strategy import Privacy
+
+
+def check_accountant(privacy: Privacy | None) -> None:
+    """Make sure that what a spec's privacy will cost can be told: before its first round.
+
+    Raises:
+        SpecError: the accountant is not installed.
+    """
+    if privacy is not None and find_spec("dp_accounting") is None:
+        raise SpecError(
+            "rounds.privacy: needs the accountant, which is not installed here: "
+            "pip install 'tinymetafed[privacy]'"
+        )
 
 
 class Noise:

@@ -47,7 +47,7 @@ class PartialSum:
     query_loss: int = 0
     query: int = 0
     query_correct: int = 0
-    """Query samples whose class was told before they were learned from."""
+    """Query samples whose class was correct before they were learned from."""
     clip: float | None = None
     changes: NDArray[np.int64] = field(init=False)
     """Sum of changes in weight units, shape (parameters,)."""

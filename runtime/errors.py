@@ -10,8 +10,10 @@
     +- ModelFileError   a file does not hold a model that can be taken: names the file and why
 """
 
+from protocol.errors import TinyMetaFedError
 
-class ServiceError(Exception):
+
+class ServiceError(TinyMetaFedError):
     """The root of this package's exceptions."""
 
 

@@ -10,9 +10,6 @@ import sys
 from datetime import UTC, datetime
 from typing import Final
 
-from rich.console import Console
-from rich.logging import RichHandler
-
 NOT_FACTS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 """What every record has."""
 
@@ -54,6 +51,10 @@ def to_stderr(level: str, log_format: str, fleet: str) -> None:
     if log_format == "json":
         handler.setFormatter(JsonFormatter(fleet))
     elif sys.stderr.isatty():
+        # A service seldom has a terminal: it need not load this.
+        from rich.console import Console  # noqa: PLC0415
+        from rich.logging import RichHandler  # noqa: PLC0415
+
         handler = RichHandler(console=Console(stderr=True), show_path=False)
         handler.setFormatter(logging.Formatter("%(message)s"))
     else:

@@ -40,8 +40,15 @@ SCALE: Final = 2.0**-WEIGHT_BITS
 """A weight unit in real numbers."""
 
 _DAMAGED: Final = (
-    *(OSError, ValueError, TypeError, EOFError, RuntimeError, MemoryError),
-    *(zipfile.BadZipFile, zlib.error, struct.error),
+    OSError,
+    ValueError,
+    TypeError,
+    EOFError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
 )
 """What numpy and zipfile raise for bytes that are no archive of arrays."""
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from protocol import feedback, fixed, sparse
 from simulation.conditions import POISON_STREAM, TASKS_STREAM, Poisoning
-from simulation.engine.passes import ONLINE, Passes
+from simulation.engine.passes import ONLINE, Passes, begin_round
 from simulation.errors import SimulationError
 from simulation.processes import leave_interrupts, spawning
 from simulation.tasks.base import stacked
@@ -100,6 +100,11 @@ class Trainer:
     def _plan(self) -> Plan:
         return self.spec.plan
 
+    @property
+    def most_entries(self) -> int:
+        """Of an update's changes: the plan's, unless boards choose themselves what they send."""
+        return self._plan.top if self.sends is None else self.spec.global_count
+
     @cached_property
     def _liars(self) -> frozenset[str]:
         return self.poisoned.among(self.names, self.seed)
@@ -108,10 +113,9 @@ class Trainer:
         """Let boards learn for a round."""
         spec, published, round_ = self.spec, order.published, order.round
         engine = self.engine(spec, len(order.boards))
-        engine.load(published, local=False)
-        engine.load(spec.local_start(), local=True)
         names = [self.names[board] for board in order.boards]
-        engine.seed([fixed.fnv1a(f"{spec.fleet}/{name}/{round_}") for name in names])
+        seeds = [fixed.fnv1a(f"{spec.fleet}/{name}/{round_}") for name in names]
+        begin_round(engine, spec, published, seeds)
         x, y = stacked(
             [
                 self.tasks.samples(board, round_, self._rng(TASKS_STREAM, round_, board))
@@ -125,13 +129,9 @@ class Trainer:
         blocks, residuals = self._encode(order, self._changes(engine, order))
         # In float64 a network may diverge, where a board's would saturate.
         sums = np.nan_to_num(np.rint(losses), nan=_LOSS_MOST).clip(0, _LOSS_MOST)
-        return [
-            LocalUpdate(*facts)
-            for facts in zip(
-                *(blocks, residuals, *sums.astype(np.int64).tolist(), correct.tolist()),
-                strict=True,
-            )
-        ]
+        support_losses, query_losses = sums.astype(np.int64).tolist()
+        facts = zip(blocks, residuals, support_losses, query_losses, correct.tolist(), strict=True)
+        return [LocalUpdate(*of_board) for of_board in facts]
 
     def _changes(self, engine: Engine | FloatEngine, order: Order) -> Words:
         """What the boards say that they have learned, in weight units."""
@@ -186,6 +186,11 @@ class Crew:
         self._pool: ProcessPoolExecutor | None = None
         if processes > 1:
             self._pool = ProcessPoolExecutor(processes, spawning(), _start, (trainer,))
+
+    @property
+    def most_entries(self) -> int:
+        """Of an update's changes."""
+        return self._trainer.most_entries
 
     def __enter__(self) -> Self:
         return self

@@ -6,8 +6,10 @@
     +- DataError      a data set that is absent or not what it should be: says how to get it
 """
 
+from protocol.errors import TinyMetaFedError
 
-class SimulationError(Exception):
+
+class SimulationError(TinyMetaFedError):
     """The root of this package's exceptions."""
 
 

@@ -1,34 +1,37 @@
-"""What a run came to."""
+"""What a simulation came to."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from protocol.spec.spec import Spec
-    from simulation.fleet import Evaluation
-    from simulation.run import Record
+    from rounds.model import GlobalModel
+    from simulation.exam import Evaluation
+    from simulation.record import Record
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Summary:
-    """A run in a few figures; ``--json`` prints it under these names."""
+    """A simulation in a few figures, with all that they are of."""
 
     boards: int
     rounds: int
     """That were played."""
     version: int
+    """The newest; perhaps the canary."""
     loss_first: float | None
     """Mean loss of the query samples over the first tenth of the rounds; None without any."""
     loss_last: float | None
     """The same over the last tenth."""
     accuracy_last: float | None
-    """Share of classes told in the last tenth."""
+    """Share of correct classes in the last tenth; None where labels are values."""
     held_out_loss: float | None
-    """Of held-out tasks after the last round, as :func:`simulation.fleet.measure` does."""
+    """Of held-out tasks after the last round, as :func:`simulation.exam.measure` does; None where
+    the model was not evaluated."""
     held_out_accuracy: float | None
     accepted: int
     late: int
@@ -39,10 +42,28 @@ class Summary:
     virtual_seconds: float
     seconds: float
     """That the simulation took."""
+    is_complete: bool
+    """Whether all of the spec's rounds were played; not after Ctrl-C."""
+    records: tuple[Record, ...] = field(repr=False)
+    """Of the rounds, in order."""
+    model: GlobalModel = field(repr=False)
+    """What all boards have in the end."""
+
+    def figures(self) -> dict[str, Any]:
+        """The figures alone, as ``simulate --json`` prints them."""
+        others = {"is_complete", "records", "model"}
+        return {name: value for name, value in vars(self).items() if name not in others}
 
 
-def summarise(
-    spec: Spec, boards: int, records: Sequence[Record], held_out: Evaluation | None, seconds: float
+def summarise(  # noqa: PLR0913 - the facts of a run, by keyword
+    *,
+    spec: Spec,
+    boards: int,
+    records: Sequence[Record],
+    model: GlobalModel,
+    held_out: Evaluation | None,
+    is_complete: bool,
+    seconds: float,
 ) -> Summary:
     """Sum up closed rounds.
 
@@ -50,12 +71,13 @@ def summarise(
         spec: the fleet's.
         boards: of the fleet.
         records: of the rounds, in order; there may be none.
-        held_out: what held-out tasks said after the last one, if they were asked.
+        model: what all boards have in the end.
+        held_out: how it was evaluated, if it was.
+        is_complete: whether all of the spec's rounds were played.
         seconds: that it took.
     """
     tenth = max(1, len(records) // 10)
     first, last = records[:tenth], records[-tenth:]
-    is_classes = spec.is_classifier
     accepted = sum(record.accepted for record in records)
     return Summary(
         boards=boards,
@@ -66,7 +88,7 @@ def summarise(
         accuracy_last=_mean([record.accuracy for record in last if record.accuracy is not None]),
         held_out_loss=None if held_out is None else float(held_out.loss.mean()),
         held_out_accuracy=(
-            float(held_out.accuracy.mean()) if held_out is not None and is_classes else None
+            float(held_out.accuracy.mean()) if held_out is not None and spec.is_classifier else None
         ),
         accepted=accepted,
         late=sum(record.late for record in records),
@@ -75,6 +97,9 @@ def summarise(
         bytes_dense=2 * 4 * spec.global_count * accepted,
         virtual_seconds=records[-1].seconds if records else 0.0,
         seconds=round(seconds, 1),
+        is_complete=is_complete,
+        records=tuple(records),
+        model=model,
     )
 
 

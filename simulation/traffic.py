@@ -1,8 +1,8 @@
 """What boards send and receive, in bytes of whole MQTT packets.
 
-Every message is made by the real code; the packets around it are counted after MQTT 3.1.1 (OASIS
-standard, 2014, whose sections are named). A board's own count starts behind CONNECT and CONNACK;
-here they count. Keep-alive pings are left out, and so is what gets lost: here, nothing does.
+Every message is made by the real code, and the packets around it are those of
+:mod:`protocol.mqtt`. A board's own count starts behind CONNECT and CONNACK; here they count.
+Keep-alive pings are left out, and so is what gets lost: here, nothing does.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from protocol import mqtt
 from protocol.messages import Receipt
 from protocol.topics import SHARDS, Topics, shard_of
 
@@ -23,28 +24,10 @@ if TYPE_CHECKING:
     from protocol.messages import Chunk
     from protocol.spec.spec import Spec
 
-ACK: Final = 4
-"""A PUBACK, UNSUBACK or CONNACK (3.4, 3.11, 3.2)."""
-_SUBACK: Final = 5
-_DISCONNECT: Final = 2
-_TEXT: Final = 2
-"""Bytes before a text, which say its length (1.5.3)."""
-_CONNECT: Final = 10
-"""Protocol, flags and keep-alive (3.1.2)."""
+_KEEPALIVE: Final = 60
+"""Seconds; whatever they are, they take two bytes."""
 _LOST: Final = b'{"state":"lost"}'
-
-
-def packet(length: int) -> int:
-    """A packet whose header is followed by so many bytes (2.2)."""
-    head = 2
-    while length >> 7 * (head - 1):
-        head += 1
-    return head + length
-
-
-def publish(topic: str, payload: int, qos: int = 1) -> int:
-    """A PUBLISH packet with a payload of so many bytes (3.3)."""
-    return packet(_TEXT + len(topic) + (2 if qos else 0) + payload)
+_SUBACK: Final = len(mqtt.suback(1))
 
 
 class Traffic:
@@ -73,21 +56,20 @@ class Traffic:
     def connect(self, board: int) -> None:
         """A board connects, subscribes, says that it is ready, and hears what is retained."""
         name, topics = self._names[board], self._topics
-        client = f"tmf-{topics.fleet}-{name}"
-        will = 2 * _TEXT + len(topics.state(name)) + len(_LOST)
+        will = topics.state(name), _LOST
         filters = (topics.plan, topics.delta, topics.round, topics.receipt(self._shards[board]))
-        self.up[board] += packet(_CONNECT + _TEXT + len(client) + will)
-        self.up[board] += sum(packet(2 + _TEXT + len(topic) + 1) for topic in filters)
-        self.down[board] += ACK + _SUBACK * len(filters)
+        self.up[board] += len(mqtt.connect(f"tmf-{topics.fleet}-{name}", _KEEPALIVE, will))
+        self.up[board] += sum(len(mqtt.subscribe(1, [topic])) for topic in filters)
+        self.down[board] += mqtt.ACK_BYTES + _SUBACK * len(filters)
         self._report(board, "ready")
         self.down[board] += sum(self._retained.values())
-        self.up[board] += ACK * len(self._retained)
+        self.up[board] += mqtt.ACK_BYTES * len(self._retained)
         self.connected[board] = True
 
     def leave(self, board: int) -> None:
         """A board says that it sleeps, and disconnects."""
         self._report(board, "sleeping")
-        self.up[board] += _DISCONNECT
+        self.up[board] += len(mqtt.DISCONNECT)
         self.connected[board] = False
 
     def fail(self, board: int) -> None:
@@ -96,13 +78,16 @@ class Traffic:
 
     def sizes(self, chunks: Iterable[Chunk]) -> list[int]:
         """Packets that bring a model."""
-        return [publish(self._topics.full(chunk.chunk), len(chunk.pack())) for chunk in chunks]
+        return [
+            mqtt.publish_size(self._topics.full(chunk.chunk), len(chunk.pack())) for chunk in chunks
+        ]
 
     def fetch(self, board: int, chunks: Sequence[int]) -> None:
         """A board subscribes to a model's chunks, of these sizes, until it has them all."""
-        topic = _TEXT + len(self._topics.full("+"))
-        self.up[board] += packet(2 + topic + 1) + packet(2 + topic) + ACK * len(chunks)
-        self.down[board] += _SUBACK + ACK + sum(chunks)
+        topic = [self._topics.full("+")]
+        self.up[board] += len(mqtt.subscribe(1, topic)) + len(mqtt.unsubscribe(2, topic))
+        self.up[board] += mqtt.ACK_BYTES * len(chunks)
+        self.down[board] += _SUBACK + mqtt.ACK_BYTES + sum(chunks)
 
     def announce(self, payload: bytes) -> None:
         """A round is published, to all who are connected."""
@@ -114,8 +99,8 @@ class Traffic:
 
     def update(self, board: int, payload: bytes) -> None:
         """A board sends its update."""
-        self.up[board] += publish(self._topics.up(self._names[board]), len(payload))
-        self.down[board] += ACK
+        self.up[board] += mqtt.publish_size(self._topics.up(self._names[board]), len(payload))
+        self.down[board] += mqtt.ACK_BYTES
 
     def receipts(self, round_: int, boards: Collection[str]) -> None:
         """All boards of a shard hear whose updates are journaled."""
@@ -125,16 +110,16 @@ class Traffic:
         sizes = np.zeros(SHARDS, np.int64)
         for shard, names in shards.items():
             receipt = Receipt(self._lineage, round_, tuple(names)).pack()
-            sizes[shard] = publish(self._topics.receipt(shard), len(receipt), qos=0)
+            sizes[shard] = mqtt.publish_size(self._topics.receipt(shard), len(receipt), qos=0)
         self.down += np.where(self.connected, sizes[self._shards], 0)
 
     def _publish(self, topic: str, payload: int) -> None:
         size = self._retain(topic, payload)
         self.down[self.connected] += size
-        self.up[self.connected] += ACK
+        self.up[self.connected] += mqtt.ACK_BYTES
 
     def _retain(self, topic: str, payload: int) -> int:
-        size = publish(topic, payload)
+        size = mqtt.publish_size(topic, payload)
         self._retained[topic] = size
         if not payload:
             del self._retained[topic]  # An empty message takes back what was retained (3.3.1.3).
@@ -150,5 +135,5 @@ class Traffic:
             "heap_free": 100_000,
         }
         topic = self._topics.state(self._names[board])
-        self.up[board] += publish(topic, len(json.dumps(facts)))
-        self.down[board] += ACK
+        self.up[board] += mqtt.publish_size(topic, len(json.dumps(facts)))
+        self.down[board] += mqtt.ACK_BYTES

@@ -11,7 +11,7 @@ import inspect
 import re
 import sqlite3
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from enum import Enum
 from itertools import pairwise
@@ -63,6 +63,11 @@ def attribute_docs(module: str, of: str) -> dict[str, str]:
     (body,) = (
         node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == of
     )
+    return docs_below(body)
+
+
+def docs_below(body: list[ast.stmt]) -> dict[str, str]:
+    """The strings that stand below assignments, by the name that is assigned to."""
     docs = {}
     for node, after in pairwise(body):
         match node, after:
@@ -81,14 +86,25 @@ def states() -> str:
     """rounds/core.py's table."""
     about_state = attribute_docs("rounds/core.py", "State")
     about_event = attribute_docs("rounds/core.py", "Event")
+    return table_of_states(
+        {
+            f"**{state.value}**: {about_state[state.name]}": [
+                [f"{event.name}: {about_event[event.name]}", after.value]
+                for event, after in moves.items()
+            ]
+            for state, moves in TRANSITIONS.items()
+        }
+    )
+
+
+def table_of_states(moves: Mapping[str, Sequence[Sequence[str]]]) -> str:
+    """Each state's events, and what state follows."""
     rows = []
-    for state, moves in TRANSITIONS.items():
-        first = f"**{state.value}**: {about_state[state.name]}"
-        for event, after in moves.items():
-            rows.append([first, f"{event.name}: {about_event[event.name]}", after.value])
+    for state, ends in moves.items():
+        first = state
+        for event, after in ends or [["", ""]]:
+            rows.append([first, event, after])
             first = ""
-        if not moves:
-            rows.append([first, "", ""])
     return table(["state", "what ends it", "then"], rows)
 
 
@@ -177,6 +193,30 @@ def board_settings() -> str:
         word = {"str": "text", "int": "integer"}[ast.unparse(kind)]
         rows.append([f"`{ast.literal_eval(key)}`", word, shown, str(ast.literal_eval(meaning))])
     return table(["key", "value", "default", "meaning"], rows)
+
+
+def board_states() -> str:
+    """The table of the client's session.py, and what each state does."""
+    source = PROJECT / "micropython_client" / "tinymetafed" / "session.py"
+    body = ast.parse(source.read_text(encoding="utf-8")).body
+    docs = docs_below(body)
+    values = {
+        target.id: node.value
+        for node in body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    words = ast.literal_eval(values["STATES"])
+    moves = values["_MOVES"]
+    assert isinstance(moves, ast.Tuple)  # noqa: S101 - or this script is out of date
+    ends: dict[str, list[list[str]]] = {f"_{word.upper()}": [] for word in words}
+    for move in moves.elts:
+        state, event, after = re.findall(r"_[A-Z]+", ast.unparse(move))
+        ends[state].append([f"{event[1:]}: {docs[event]}", after[1:].lower()])
+    return table_of_states(
+        {f"**{state[1:].lower()}**: {docs[state]}": found for state, found in ends.items()}
+    )
 
 
 def formats() -> str:
@@ -378,7 +418,7 @@ def methods() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "states": states,
-    "refusals": reject_reasons,
+    "rejections": reject_reasons,
     "spec": lambda: keys_of(Spec),
     "spec-model": lambda: keys_of(Model),
     "spec-layer": layers,
@@ -389,6 +429,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "spec-optimizer": lambda: keys_of(Optimizer),
     "spec-privacy": lambda: keys_of(Privacy),
     "board-settings": board_settings,
+    "board-states": board_states,
     "formats": formats,
     "metrics": metrics,
     "topics": topics,

@@ -94,61 +94,126 @@ def _sparse(
 # --- Messages
 
 
+LINEAGE: Final = 0xCAFE0001
+U32: Final = 2**32 - 1
+FLEET: Final = tuple(f"board-{i:02}" for i in range(17))
+LONG_NAME: Final = "a-board.with_the-longest-of-name"
+
+
 def message_vectors() -> Vectors:
     """Fields and bytes of each message; byte strings in hexadecimal.
 
     A board writes its update with wider heads than the host needs to, into a buffer that lasts:
     ``board_bytes``.
     """
-    u32 = 2**32 - 1
+    return [*_plans(), *_rounds(), *_models(), *_updates(), *_receipts()]
+
+
+def _plans() -> Vectors:
     sine = (
         (0, 1, 1, 1, 32, 1, 1, 2, 4096),
         (0, 1, 1, 32, 32, 1, 1, 2, 724),
         (0, 1, 1, 32, 1, 1, 1, 1, 724),
     )
-    plan = messages.Plan(0xCAFE0001, 7, 0, sine, 655, 328, 32, 32, 32767, 112, 8, 0)
     grid = (
         (0, 300, 9, 2, 8, 3, 2, 2, 965),
         (1, 149, 4, 8, 8, 3, 1, 0, 1365),
         (2, 147, 2, 8, 8, 2, 2, 0, 4096),
         (0, 1, 1, 584, 5, 1, 1, 1, 169),
     )
-    classes = messages.Plan(0xCAFE0002, u32, 1, grid, 1, 32768, 5, 70000, 16384, 65535, 4, 1)
     least = ((0, 1, 1, 1, 1, 1, 1, 0, 0), (0, 1, 1, 1, 1, 1, 1, 1, 0))
-    long_name = "a-board.with_the-longest-of-name"
+    plan, other = messages.Plan, LINEAGE + 1
+    return [
+        _message("a plan", plan(LINEAGE, 7, 0, sine, 655, 328, 32, 32, 32767, 112, 8, 0)),
+        _message(
+            "a plan with layers of all kinds",
+            plan(other, U32, 1, grid, 1, 32768, 5, 70000, 16384, 65535, 4, 1),
+        ),
+        _message("everything at its least", plan(0, 0, 0, least, 0, 0, 0, 0, 0, 0, 4, 0)),
+    ]
+
+
+def _rounds() -> Vectors:
+    def round_(  # noqa: PLR0913 - a round has as many fields
+        name: str,
+        ticket_limit: int,
+        deadline: int = 30000,
+        *,
+        chosen: bytes = b"",
+        max_age: int = 0,
+        canary: tuple[int, int] = (0, 0),
+    ) -> dict[str, Any]:
+        some = (LINEAGE, 3, 2, ticket_limit, deadline, chosen, max_age)
+        return _message(name, messages.Round(*some, *canary))
+
+    chosen = cohort.name_in(3, FLEET[:3])
+    widest = messages.Round(U32, U32, U32, 2**32, U32, chosen, 255, U32, 2**32)
+    return [
+        round_("a round for some", 0x80000000),
+        round_("a round for everyone", 2**32),
+        round_("a round for chosen boards", 0, chosen=chosen),
+        round_("a round for many", 0, chosen=bytes(range(256)) + b"more"),
+        round_("a round that waits for the late", 2**32, 9, max_age=4),
+        round_("a round with a canary", 2**32, 9, canary=(5, 2**29)),
+        _message("a round at its most", widest),
+    ]
+
+
+def _models() -> Vectors:
+    chunk, delta = messages.Chunk, messages.Delta
+    return [
+        _message("a chunk", chunk(LINEAGE, 2, 1, 3, 0x12345678, b"\0\1\2\xff")),
+        _message("a bin16", chunk(LINEAGE, 2, 0, 3, U32, bytes(range(256)) + b"more")),
+        _message("a delta", delta(LINEAGE, 2, 0x89ABCDEF, b"\0\0\0\0")),
+    ]
+
+
+def _updates() -> Vectors:
     update = messages.Update(
-        *(0xCAFE0001, 12, "board-00", u32, 32, 32, 200, 70000, 31, 127, 128, 255, 256),
+        lineage=LINEAGE,
+        round=12,
+        board="board-00",
+        nonce=U32,
+        support=32,
+        query=32,
+        support_loss=200,
+        query_loss=70000,
+        query_correct=31,
+        bytes_up=127,
+        bytes_down=128,
+        milliseconds=255,
+        heap_free=256,
         changes=bytes(range(9)),
     )
     longest = messages.Update(
-        *(u32, u32, long_name, 0, 1, 1, u32, u32, u32, u32, u32, 65535, 65536),
+        lineage=U32,
+        round=U32,
+        board=LONG_NAME,
+        nonce=0,
+        support=1,
+        query=1,
+        support_loss=U32,
+        query_loss=U32,
+        query_correct=U32,
+        bytes_up=U32,
+        bytes_down=U32,
+        milliseconds=65535,
+        heap_free=65536,
         changes=bytes(i % 251 for i in range(300)),
     )
-    fleet = tuple(f"board-{i:02}" for i in range(17))
-    some = (0xCAFE0001, 3, 2)
-    chosen = cohort.name_in(3, fleet[:3])
-    crowd = messages.Round(*some, 0, 30000, bytes(range(256)) + b"more", 0, 0, 0)
-    widest = messages.Round(u32, u32, u32, 2**32, u32, chosen, 255, u32, 2**32)
     return [
-        _message("a plan", plan),
-        _message("a plan with layers of all kinds", classes),
-        _message("everything at its least", messages.Plan(0, 0, 0, least, 0, 0, 0, 0, 0, 0, 4, 0)),
-        _message("a round for some", messages.Round(*some, 0x80000000, 30000, b"", 0, 0, 0)),
-        _message("a round for everyone", messages.Round(*some, 2**32, 30000, b"", 0, 0, 0)),
-        _message("a round for chosen boards", messages.Round(*some, 0, 30000, chosen, 0, 0, 0)),
-        _message("a round for many", crowd),
-        _message("a round that waits for the late", messages.Round(*some, 2**32, 9, b"", 4, 0, 0)),
-        _message("a round with a canary", messages.Round(*some, 2**32, 9, b"", 0, 5, 2**29)),
-        _message("a round at its most", widest),
-        _message("a chunk", messages.Chunk(0xCAFE0001, 2, 1, 3, 0x12345678, b"\0\1\2\xff")),
-        _message("a bin16", messages.Chunk(0xCAFE0001, 2, 0, 3, u32, bytes(range(256)) + b"more")),
-        _message("a delta", messages.Delta(0xCAFE0001, 2, 0x89ABCDEF, b"\0\0\0\0")),
         _message("an update", update),
         _message("str8 and bin16, numbers at their most", longest),
-        _message("a receipt", messages.Receipt(0xCAFE0001, 3, ("board-00", "b"))),
-        _message("an empty receipt", messages.Receipt(0xCAFE0001, 3, ())),
-        _message("an array16", messages.Receipt(0xCAFE0001, 300, fleet)),
-        _message("a name in str8", messages.Receipt(0xCAFE0001, 3, (long_name,))),
+    ]
+
+
+def _receipts() -> Vectors:
+    receipt = messages.Receipt
+    return [
+        _message("a receipt", receipt(LINEAGE, 3, ("board-00", "b"))),
+        _message("an empty receipt", receipt(LINEAGE, 3, ())),
+        _message("an array16", receipt(LINEAGE, 300, FLEET)),
+        _message("a name in str8", receipt(LINEAGE, 3, (LONG_NAME,))),
     ]
 
 
@@ -187,6 +252,10 @@ def as_a_board_writes(values: list[Any]) -> bytes:
 
 def arithmetic_vectors() -> Vectors:
     """Rounds of whole networks: a case for a replay, with what comes out of it."""
+    return [*_dense_networks(), *_convolutions(), *_channels_and_means(), *_classes_and_limits()]
+
+
+def _dense_networks() -> Vectors:
     sine = [_dense(32), _dense(32), _dense(1, "none", local=True)]
     last = _dense(3, "none", local=True)
     return [
@@ -215,6 +284,12 @@ def arithmetic_vectors() -> Vectors:
             extreme=True,
             rate=0.5,
         ),
+    ]
+
+
+def _convolutions() -> Vectors:
+    last = _dense(3, "none", local=True)
+    return [
         _round("windows of 3 x 3 in one channel", (5, 6, 1), [_conv(4), last], percent=20),
         _round("windows of 3 x 3 in three channels", (5, 4, 3), [_conv(5), last], percent=20),
         _round("a stride of two, which leaves a row out", (8, 7, 2), [_conv(3, stride=2), last]),
@@ -232,6 +307,12 @@ def arithmetic_vectors() -> Vectors:
             (8, 8, 1),
             [_conv(3), _conv(4, kernel=1, local=True), _dense(4, "none")],
         ),
+    ]
+
+
+def _channels_and_means() -> Vectors:
+    last = _dense(3, "none", local=True)
+    return [
         _round("each channel on its own", (6, 5, 4), [_depthwise(), last], percent=30),
         _round(
             "each channel on its own, two pixels apart, between others",
@@ -246,6 +327,12 @@ def arithmetic_vectors() -> Vectors:
             (8, 8, 2),
             [_conv(3, activation="none"), _pool(2), _conv(4, kernel=1), last],
         ),
+    ]
+
+
+def _classes_and_limits() -> Vectors:
+    last = _dense(3, "none", local=True)
+    return [
         _round("two classes", 4, [_dense(6), _dense(2, "none", local=True)], classes=True),
         _round(
             "seven classes, global above local",
@@ -372,7 +459,11 @@ def hash_vectors() -> Vectors:
     canaries = [("board-01", 9, share) for share in (0, 2**31, mine, mine + 1, 2**32)]
     draws = [(1, 5, 4096), (0, 3, 1), (2**32 - 1, 4, 724), (0x80000000, 3, 32768)]
     outputs: list[Any] = [
-        *(([0, 0], 1), ([0], 0), ([8191, -8191], 0), ([8191, -8191], 1), ([5, 5, 5], 2)),
+        ([0, 0], 1),
+        ([0], 0),
+        ([8191, -8191], 0),
+        ([8191, -8191], 1),
+        ([5, 5, 5], 2),
         ([-8191] * 5, 3),
         (list(range(-8000, 8001, 1000)), 12),
         *(([100, 100 - distance, 100 - 2 * distance], 1) for distance in (1, 48, 355, 512, 3000)),

@@ -75,12 +75,12 @@ class Space:
 
     @property
     def samples(self) -> int:
-        """A board's in a round, support and query, in every trial."""
+        """A board's in a round, support and query, in every run."""
         return self.given.training.support + self.given.training.query
 
     @property
-    def asked(self) -> int:
-        """Query samples of a task by which settings are judged, in every trial."""
+    def query(self) -> int:
+        """Query samples of a held-out task, in every run."""
         return max(1, min(self.samples // _LEAST_HALF, self.given.training.query))
 
     def partitions(self) -> list[str]:
@@ -90,7 +90,7 @@ class Space:
         return list(dict.fromkeys([values_of(self.given)["local"], *tails]))  # type: ignore[list-item] # it is text
 
     def start(self) -> Values:
-        """The given spec as a trial."""
+        """What is tried first: the given spec."""
         values = values_of(self.given)
         rule = str(values["optimizer"])
         return {_drawn_as(name, rule): values[name] for name in self.searched}
@@ -182,19 +182,33 @@ def bytes_most(spec: Spec) -> int:
     and whatever the rates: as integers they are a byte or two shorter or longer.
     """
     spec = applied(spec, {"rate_local": 0.5, "rate_global": 0.5})
-    asked = spec.rounds.invitations
-    names = board_names(asked)
+    invited = spec.rounds.invitations
+    names = board_names(invited)
     traffic = Traffic(spec, names)
-    for board in range(asked):
+    for board in range(invited):
         traffic.connect(board)
     chunks = traffic.sizes(GlobalModel(spec).chunks())
     traffic.fetch(0, chunks)
     before = int(traffic.up[0] + traffic.down[0])
     u32, down = 2**32 - 1, top_count(spec.global_count, spec.rounds.percent_down)
-    traffic.announce(Round(u32, u32, u32, asked, u32, b"", 0, 0, 0).pack())
+    announcement = Round(
+        lineage=u32,
+        round=u32,
+        version=u32,
+        ticket_limit=invited,
+        deadline=u32,
+        chosen=b"",
+        max_age=0,
+        canary_version=0,
+        canary_share=0,
+    )
+    traffic.announce(announcement.pack())
     block = bytes(block_size(spec.plan.top, spec.tensors, spec.plan.value_bits))
     update = Update(
-        *(u32, u32, names[0], u32),
+        lineage=u32,
+        round=u32,
+        board=names[0],
+        nonce=u32,
         support=2047,
         query=2047,
         support_loss=u32,
@@ -209,6 +223,7 @@ def bytes_most(spec: Spec) -> int:
     traffic.update(0, update.pack())
     for name in names:  # At worst each is told of in a receipt of its own.
         traffic.receipts(u32, [name])
-    delta = Delta(u32, u32, u32, bytes(block_size(down, spec.tensors, 8)))
+    changes = bytes(block_size(down, spec.tensors, 8))
+    delta = Delta(lineage=u32, version=u32, checksum=u32, changes=changes)
     traffic.model(delta.pack())
     return before + spec.rounds.count * (int(traffic.up[0] + traffic.down[0]) - before)

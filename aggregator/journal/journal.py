@@ -11,7 +11,6 @@ close: updates after ``keep_rounds`` rounds, weights after ``keep_versions`` ver
 
 import json
 import secrets
-import sqlite3
 import zlib
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -22,13 +21,11 @@ from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 import numpy as np
 
 from aggregator.history import Counters, RoundFacts
-from aggregator.journal.schema import JOURNAL
+from aggregator.journal.reader import JournalReader
 from protocol.spec.spec import Spec
-from rounds.cohort import BoardFacts, Cohort
-from rounds.core import Announce, ResumePoint, State, UpdateKey
+from rounds.core import Announce, State, UpdateKey
 from rounds.learning import NO_CANARY, CanaryGroup, Learning, Verdict, Version
 from rounds.model import PUBLISHED_TYPE, GlobalModel
-from runtime.database import Database
 from runtime.errors import StateError, StateStuckError
 
 
@@ -42,14 +39,6 @@ class Entry(NamedTuple):
     nonce: int
     digest: bytes
     payload: bytes
-
-
-class OpenRounds(NamedTuple):
-    """What a restart must know of the rounds whose updates may still come."""
-
-    resumed: ResumePoint
-    canaries: dict[int, CanaryGroup]
-    """By round: who tried out which version."""
 
 
 def _give_up(error: StateStuckError) -> None:
@@ -84,7 +73,7 @@ def _persistent(
     return persistently
 
 
-class Journal(Database):
+class Journal(JournalReader):
     """The journal of one fleet, open for one aggregator.
 
     Args:
@@ -105,14 +94,13 @@ class Journal(Database):
         keep_versions: int = 1000,
         committed: Callable[[float], None] = lambda _: None,
     ) -> None:
-        super().__init__(folder, JOURNAL, committed)
+        super().__init__(folder, committed)
         self.when_stuck: Callable[[StateStuckError], None] = _give_up
         """Told when a write cannot be done for now; it is tried again unless this raises."""
         self.when_freed: Callable[[], None] = lambda: None
         """Told when it could be done after all."""
         self._keep_rounds = keep_rounds
         self._keep_versions = keep_versions
-        self._lineage = 0  # Of the table lineages; the latest opened.
 
     # --- The fleet and its lineages --------------------------------------------------------------
 
@@ -182,109 +170,6 @@ class Journal(Database):
             db.execute("DELETE FROM updates WHERE lineage != ?", (self._lineage,))
         return spec.with_incarnation(incarnation)
 
-    def position(self) -> tuple[int, State]:
-        """How many rounds are over, and what an operator has said of the others."""
-        with self._explained():
-            round_, state = self._db.execute(
-                "SELECT round, state FROM lineages WHERE id = ?", (self._lineage,)
-            ).fetchone()
-            return round_, State(state)
-
-    def learning(self, spec: Spec) -> Learning:
-        """The live versions."""
-        with self._explained():
-            rows = self._db.execute(
-                "SELECT role, version, fine, published, optimizer, delta FROM versions "
-                "WHERE lineage = ? AND role IN ('stable', 'canary')",
-                (self._lineage,),
-            )
-            found = {
-                role: Version(
-                    GlobalModel.restore(spec, version, fine, zlib.decompress(published), optimizer),
-                    delta,
-                )
-                for role, version, fine, published, optimizer, delta in rows
-            }
-            if "stable" not in found:
-                raise sqlite3.DatabaseError("it has no model")
-            return Learning(spec, found["stable"], found.get("canary"))
-
-    def late(self, round_: int, oldest: int, state: State) -> OpenRounds:
-        """The open round, and those before it whose updates may be up to ``oldest`` late."""
-        with self._explained():
-            cohorts: dict[int, Cohort] = {}
-            canaries: dict[int, CanaryGroup] = {}
-            rows = self._db.execute(
-                "SELECT round, ticket_limit, chosen, invited, empty_deadlines, canary_version, "
-                "canary_share FROM cohorts WHERE lineage = ? AND round BETWEEN ? AND ?",
-                (self._lineage, round_ - oldest, round_),
-            )
-            for number, below, chosen, invited, empty_deadlines, canary, share in rows:
-                answered = self._db.execute(
-                    "SELECT board, digest FROM updates WHERE lineage = ? AND round = ?",
-                    (self._lineage, number),
-                )
-                boards = set(json.loads(invited))
-                cohort = Cohort(below, chosen, boards, empty_deadlines, dict(answered))
-                cohort.invited |= cohort.answered.keys()
-                cohorts[number] = cohort
-                canaries[number] = CanaryGroup(canary, share)
-            counted = self._db.execute(
-                "SELECT round, board FROM updates WHERE lineage = ? AND counted = ?",
-                (self._lineage, round_),
-            )
-            return OpenRounds(
-                ResumePoint(state, cohorts, [UpdateKey(*row) for row in counted]), canaries
-            )
-
-    def known(self) -> BoardFacts:
-        """What is known of boards."""
-        with self._explained():
-            return BoardFacts(
-                last_seen=dict(self._db.execute("SELECT board, last_seen FROM boards"))
-            )
-
-    def payloads(self, round_: int) -> list[tuple[int, bytes]]:
-        """The updates that count in a round, as they came, each with the round that it is for."""
-        with self._explained():
-            return self._db.execute(
-                "SELECT round, payload FROM updates WHERE lineage = ? AND counted = ?",
-                (self._lineage, round_),
-            ).fetchall()
-
-    def digest(self, round_: int, board: str) -> bytes | None:
-        """Of the update of this board for this round; None if there is none, or none any more."""
-        with self._explained():
-            row = self._db.execute(
-                "SELECT digest FROM updates WHERE lineage = ? AND round = ? AND board = ?",
-                (self._lineage, round_, board),
-            ).fetchone()
-            return row[0] if row else None
-
-    def traffic(self) -> list[Counters]:
-        """Every board's counters when the last round was closed."""
-        with self._explained():
-            return [Counters(*row[:5]) for row in self._db.execute("SELECT * FROM boards")]
-
-    def history(self) -> list[RoundFacts]:
-        """The closed rounds of this lineage, in order."""
-        with self._explained():
-            rows = self._db.execute(
-                "SELECT facts FROM versions WHERE lineage = ? AND facts IS NOT NULL "
-                "ORDER BY version",
-                (self._lineage,),
-            )
-            return [RoundFacts.from_json(facts) for (facts,) in rows]
-
-    def weights(self, version: int) -> bytes | None:
-        """The published weights of a version, int16 little endian; None if they are not kept."""
-        with self._explained():
-            row = self._db.execute(
-                "SELECT published FROM versions WHERE lineage = ? AND version = ?",
-                (self._lineage, version),
-            ).fetchone()
-            return zlib.decompress(row[0]) if row and row[0] else None
-
     # --- Writing: each call is one transaction ---------------------------------------------------
 
     @_persistent
@@ -297,20 +182,20 @@ class Journal(Database):
     @_persistent
     def announce(self, announced: Announce, canary: CanaryGroup = NO_CANARY) -> None:
         """Note the open round as it is announced, for the first time or again."""
-        invited = json.dumps(sorted(announced.invited))
         with self._transaction() as db:
             db.execute(
-                "INSERT OR REPLACE INTO cohorts VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    *(
-                        self._lineage,
-                        announced.round,
-                        announced.ticket_limit,
-                        announced.chosen,
-                        invited,
-                    ),
-                    *(announced.empty_deadlines, canary.version, canary.share),
-                ),
+                "INSERT OR REPLACE INTO cohorts VALUES (:lineage, :round, :ticket_limit, :chosen, "
+                ":invited, :empty_deadlines, :canary_version, :canary_share)",
+                {
+                    "lineage": self._lineage,
+                    "round": announced.round,
+                    "ticket_limit": announced.ticket_limit,
+                    "chosen": announced.chosen,
+                    "invited": json.dumps(sorted(announced.invited)),
+                    "empty_deadlines": announced.empty_deadlines,
+                    "canary_version": canary.version,
+                    "canary_share": canary.share,
+                },
             )
 
     @_persistent
@@ -360,11 +245,6 @@ class Journal(Database):
         with self._transaction() as db:
             db.execute("INSERT INTO commands (command) VALUES (?)", (command,))
 
-    def commands(self) -> list[tuple[int, str]]:
-        """Commands to be carried out, in order, each with its number."""
-        with self._explained():
-            return self._db.execute("SELECT id, command FROM commands ORDER BY id").fetchall()
-
     @_persistent
     def dequeue(self, number: int) -> None:
         """Forget a command that was carried out."""
@@ -389,14 +269,21 @@ class Journal(Database):
 
     def _insert(self, origin: str, version: Version, facts: str | None, cohort: str | None) -> None:
         model = version.model
-        published = zlib.compress(np.asarray(model.published, PUBLISHED_TYPE).tobytes())
-        made = datetime.now(UTC).isoformat(timespec="seconds")
         self._db.execute(
-            "INSERT INTO versions VALUES (?, ?, ?, ?, '', ?, ?, ?, ?, ?, ?)",
-            (
-                *(self._lineage, model.version, made, origin, facts, cohort, published),
-                *(model.fine.tobytes(), model.optimizer_state, version.delta),
-            ),
+            "INSERT INTO versions VALUES (:lineage, :version, :made, :origin, '', :facts, :cohort, "
+            ":published, :fine, :optimizer, :delta)",
+            {
+                "lineage": self._lineage,
+                "version": model.version,
+                "made": datetime.now(UTC).isoformat(timespec="seconds"),
+                "origin": origin,
+                "facts": facts,
+                "cohort": cohort,
+                "published": zlib.compress(np.asarray(model.published, PUBLISHED_TYPE).tobytes()),
+                "fine": model.fine.tobytes(),
+                "optimizer": model.optimizer_state,
+                "delta": version.delta,
+            },
         )
 
     def _roles(self, learning: Learning) -> None:

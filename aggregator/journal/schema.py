@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from aggregator.journal.migrations import from_schema_2
 from runtime.database import Schema
 
 JOURNAL: Final = Schema(
@@ -10,6 +11,7 @@ JOURNAL: Final = Schema(
     writer="aggregator",
     application=0x544D466A,  # "TMFj"
     number=3,
+    migrations={2: from_schema_2},
     tables="""
 CREATE TABLE lineages (
     id INTEGER PRIMARY KEY, fleet TEXT NOT NULL, identity INTEGER NOT NULL,

@@ -1,131 +1,201 @@
-"""The page and the pictures of a comparison."""
+"""The page, the pictures and the tables of a comparison."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from experiments.harness.plots import Plot, Series
-from experiments.harness.report import markdown
-from experiments.methods.catalogue import METHODS
+from experiments.harness.prose import Prose
+from experiments.harness.report import Report, Row, markdown
+from experiments.methods.catalogue import METHODS, OURS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from experiments.comparison.run import Compared, Comparison, Effort, Point
+    from experiments.comparison.result import ComparisonResult, Effort, MethodResult, Point, Repeat
 
-COSTS: Final = ("bytes_up", "bytes_down", "operations")
-OURS: Final = "tinymetafed"
+    Axis = Literal["rounds", "bytes", "operations"]
+
+PROSE: Final = Prose(Path(__file__).with_name("page.md"))
 MEGA: Final = 1e6
+GIGA: Final = 1e9
+HELD_OUT: Final = {
+    "sine": "sines drawn anew",
+    "omniglot": "characters that no board learns from, a fifth of the data set",
+    "keywords": "homes of four speakers whom no board learns from, a fifth of all",
+}
 
 
-def summary(compared: Sequence[Compared]) -> tuple[list[str], list[list[str]]]:
+def report(result: ComparisonResult) -> Report:
+    """All that a comparison leaves in its folder."""
+    return Report(
+        result.comparison.title,
+        results={each.name: record(each) for each in result.methods},
+        tables=_tables(result.methods),
+        plots=_plots(result),
+        summary=_summary(result.methods),
+        findings=_findings(result),
+        protocol=_protocol(result),
+    )
+
+
+def record(each: MethodResult) -> dict[str, Any]:
+    """For results.json."""
+    end = each.end
+    return {
+        each.scenario.metric: {"mean": end.value.mean, "ci95": end.value.ci95},
+        "bytes_up": round(end.bytes_up),
+        "bytes_down": round(end.bytes_down),
+        "operations": round(end.operations),
+        "rounds": end.rounds,
+        "curve": [[p.rounds, round(p.bytes), p.value.mean] for p in each.curve],
+    }
+
+
+def _tables(methods: Sequence[MethodResult]) -> dict[str, list[Row]]:
+    return {
+        "results": [_result_row(each) for each in methods],
+        "curves": [_curve_row(each, point) for each in methods for point in each.curve],
+        "runs": [
+            {"method": each.name, "seed": seed, each.scenario.metric: value}
+            for each in methods
+            for seed, value in enumerate(each.finals)
+        ],
+        "search": [
+            {"method": each.name, each.scenario.metric: run.value, **run.settings}
+            for each in methods
+            for run in each.search
+        ],
+    }
+
+
+def _result_row(each: MethodResult) -> Row:
+    end = each.end
+    return {
+        "method": each.name,
+        each.scenario.metric: end.value.mean,
+        "ci95": end.value.ci95,
+        "bytes_up": round(end.bytes_up),
+        "bytes_down": round(end.bytes_down),
+        "operations": round(end.operations),
+    }
+
+
+def _curve_row(each: MethodResult, point: Point) -> Row:
+    return {
+        "method": each.name,
+        "rounds": point.rounds,
+        "bytes_up": point.bytes_up,
+        "bytes_down": point.bytes_down,
+        "operations": point.operations,
+        each.scenario.metric: point.value.mean,
+        "ci95": point.value.ci95,
+    }
+
+
+def _summary(methods: Sequence[MethodResult]) -> tuple[list[str], list[list[str]]]:
     """A line a method."""
-    metric = compared[0].scenario.metric
+    metric = methods[0].scenario.metric
     head = ["method", metric, "MB up", "MB down", "giga-operations", "arrays on a board, KB"]
     return head, [
         [
             each.name,
-            value_text(each),
-            *(f"{each.mean(name) / MEGA:.2f}" for name in ("bytes_up", "bytes_down")),
-            f"{each.mean('operations') / 1e9:.2f}",
-            arrays(each),
+            _value_text(each),
+            f"{each.end.bytes_up / MEGA:.2f}",
+            f"{each.end.bytes_down / MEGA:.2f}",
+            f"{each.end.operations / GIGA:.2f}",
+            _arrays(each),
         ]
-        for each in compared
+        for each in methods
     ]
 
 
-def value_text(each: Compared) -> str:
+def _value_text(each: MethodResult) -> str:
     """With its interval."""
+    value = each.end.value
     if each.scenario.metric == "loss":
-        return each.value.text()
-    return f"{100 * each.value.mean:.1f} % ± {100 * each.value.ci95:.1f}"
+        return value.text()
+    return f"{100 * value.mean:.1f} % ± {100 * value.ci95:.1f}"
 
 
-def arrays(each: Compared) -> str:
-    """Bytes that a board's arrays take."""
+def _arrays(each: MethodResult) -> str:
+    """Kilobytes that a board's arrays take."""
     needed = METHODS[each.method].arrays
     return "-" if needed is None else f"{needed(each.scenario.spec, each.settings) / 1000:.0f}"
 
 
-def plots(compared: Sequence[Compared]) -> list[Plot]:
+def _plots(result: ComparisonResult) -> list[Plot]:
     """The value over rounds, bytes and operations; and of variants, over rounds."""
-    main = [each for each in compared if "/" not in each.name]
-    metric = compared[0].scenario.metric
-    made = [
-        _plot(main, "rounds", f"{metric} on held-out tasks over rounds", "rounds", at=0),
-        _plot(main, "bytes", f"{metric} on held-out tasks over bytes", "MB up and down", at=1),
+    methods = result.of_repeat("")
+    main = [each for each in methods if METHODS[each.method].variant_of is None]
+    ours = [each for each in methods if OURS in {each.method, METHODS[each.method].variant_of}]
+    metric = methods[0].scenario.metric
+    operations = "giga-operations (multiply-accumulates) on all boards"
+    plots = [
+        _plot(main, "rounds", f"{metric} on held-out tasks over rounds", "rounds", "rounds"),
+        _plot(main, "bytes", f"{metric} on held-out tasks over bytes", "MB up and down", "bytes"),
         _plot(
-            *(main, "operations", f"{metric} on held-out tasks over operations"),
-            *("giga-operations (multiply-accumulates) on all boards",),
-            at=2,
+            main,
+            "operations",
+            f"{metric} on held-out tasks over operations",
+            operations,
+            "operations",
         ),
-        _plot(
-            [each for each in _first(compared) if each.name.split("/")[0] == OURS],
-            *("parts", f"{metric}, each part taken out", "rounds"),
-            at=0,
-        ),
+        _plot(ours, "parts", f"{metric}, each part taken out", "rounds", "rounds"),
     ]
-    if again := compared[len(_first(compared)) :]:
-        suffix = again[0].name.rpartition("/")[2]
-        made.append(_plot(again, suffix, f"{metric}, {suffix}, over bytes", "MB", at=1))
-    return made
+    repeat = result.comparison.repeat
+    if repeat is not None and (again := result.of_repeat(repeat.name)):
+        plots.append(
+            _plot(again, repeat.name, f"{metric}, {repeat.name}, over bytes", "MB", "bytes")
+        )
+    return plots
 
 
-def _first(compared: Sequence[Compared]) -> list[Compared]:
-    """Those that are about the task as it was played first."""
-    return [each for each in compared if each.scenario == compared[0].scenario]
-
-
-def _plot(compared: Sequence[Compared], name: str, title: str, x: str, *, at: int) -> Plot:
+def _plot(methods: Sequence[MethodResult], name: str, title: str, label: str, axis: Axis) -> Plot:
     """Of what takes no rounds only the last value is known: a line right through."""
     series = []
-    ends = [each.curve for each in compared if each.mean("rounds")]
+    learning = [each.curve for each in methods if each.end.rounds]
     reach = [
-        min(_places(curve[0])[at] for curve in ends),
-        max(_places(curve[-1])[at] for curve in ends),
+        min(_place(curve[0], axis) for curve in learning),
+        max(_place(curve[-1], axis) for curve in learning),
     ]
-    for each in compared:
-        curve = each.curve
-        along = [_places(point)[at] for point in curve]
-        values, widths = [p.value.mean for p in curve], [p.value.ci95 for p in curve]
-        if not each.mean("rounds") or not max(along):
+    for each in methods:
+        along = [_place(point, axis) for point in each.curve]
+        values = [point.value.mean for point in each.curve]
+        widths = [point.value.ci95 for point in each.curve]
+        if not each.end.rounds or not max(along):
             along, values, widths = reach, [values[-1]] * 2, [widths[-1]] * 2
         series.append(Series(each.name, along, values, widths))
-    metric = compared[0].scenario.metric
-    return Plot(name, title, x, metric, series, log_x=at > 0, log_y=metric == "loss")
+    metric = methods[0].scenario.metric
+    return Plot(name, title, label, metric, series, log_x=axis != "rounds", log_y=metric == "loss")
 
 
-def _places(point: Point) -> tuple[float, float, float]:
-    return point.rounds, point.bytes / MEGA, point.operations / 1e9
+def _place(point: Point, axis: Axis) -> float:
+    if axis == "rounds":
+        return point.rounds
+    return point.bytes / MEGA if axis == "bytes" else point.operations / GIGA
 
 
-def findings(compared: Sequence[Compared]) -> str:
+def _findings(result: ComparisonResult) -> str:
     """How TinyMetaFed stands to each of the others."""
     parts = []
-    for scenario in dict.fromkeys(each.scenario for each in compared):
-        some = [each for each in compared if each.scenario == scenario]
-        ours = some[0]
-        lines = [_against(ours, each) for each in some[1:]]
-        title = f"## Beside {ours.name}"
-        parts.append(f"{title}\n\n{markdown(_AGAINST, lines)}")
-    parts.append(
-        "The second column is what TinyMetaFed's last value is to the method's: of losses the "
-        "ratio, of accuracies the difference in points. The third is the share of the method's "
-        "bytes, up and down together, with which TinyMetaFed first was as good as the method was "
-        "at its end, by the points of the curve. The fourth is where the method's curve was when "
-        "it had sent and received as many bytes as TinyMetaFed in all."
-    )
+    for name in dict.fromkeys(each.repeat for each in result.methods):
+        ours, *others = result.of_repeat(name)
+        table = markdown(_AGAINST, [_against(ours, each) for each in others])
+        parts.append(PROSE.fill("beside", ours=ours.name, table=table))
+    parts.append(PROSE.fill("columns"))
     return "\n\n".join(parts)
 
 
 _AGAINST: Final = ("method", "ours to its", "its value reached with", "its value at our bytes")
 
 
-def _against(ours: Compared, other: Compared) -> list[str]:
-    mine, its = ours.value.mean, other.value.mean
+def _against(ours: MethodResult, other: MethodResult) -> list[str]:
+    mine, its = ours.end.value.mean, other.end.value.mean
     is_loss = ours.scenario.metric == "loss"
     ratio = f"{mine / its:.2f}" if is_loss else f"{100 * (mine - its):+.1f} points"
-    total = other.mean("bytes_up") + other.mean("bytes_down")
+    total = other.end.bytes
     reached = ours.first(its)
     if reached is None:
         share = "not reached"
@@ -136,99 +206,68 @@ def _against(ours: Compared, other: Compared) -> list[str]:
     return [other.name, ratio, share, _with_bytes(ours, other)]
 
 
-def _with_bytes(ours: Compared, other: Compared) -> str:
+def _with_bytes(ours: MethodResult, other: MethodResult) -> str:
     """The other's value with as many bytes as ours took in all."""
-    budget = ours.mean("bytes_up") + ours.mean("bytes_down")
-    within = [point for point in other.curve if point.bytes <= budget]
+    within = [point for point in other.curve if point.bytes <= ours.end.bytes]
     if not within:
         return "none yet"
     mean = within[-1].value.mean
     return f"{mean:.3f}" if ours.scenario.metric == "loss" else f"{100 * mean:.1f} %"
 
 
-def protocol(
-    comparison: Comparison,
-    effort: Effort,
-    seeds: int,
-    compared: Sequence[Compared],
-) -> str:
+def _protocol(result: ComparisonResult) -> str:
     """All that somebody needs to know who wants to make it again, or to doubt it."""
-    spec = compared[0].scenario.spec
-    methods = [[name, METHODS[name].about] for name in dict.fromkeys(c.method for c in compared)]
-    names = list(dict.fromkeys(name for each in compared for name in each.settings))
+    methods, effort = result.methods, result.effort
+    spec = methods[0].scenario.spec
+    about = [[name, METHODS[name].about] for name in dict.fromkeys(m.method for m in methods)]
+    names = list(dict.fromkeys(name for each in methods for name in each.settings))
     settings = [
         [each.name, *(f"{each.settings[n]:g}" if n in each.settings else "" for n in names)]
-        for each in compared
+        for each in methods
     ]
-    held_out = {
-        "sine": "sines drawn anew",
-        "omniglot": "characters that no board learns from, a fifth of the data set",
-        "keywords": "homes of four speakers whom no board learns from, a fifth of all",
-    }[comparison.network]
     rule = spec.rounds.optimizer.rule
-    server = (
-        "**The server** follows the mean change, times a step that of TinyMetaFed falls by the "
-        "paper's cosine."
+    local = sum(layer.parameters for layer in spec.layers if layer.local)
+    return PROSE.fill(
+        "protocol",
+        network=result.comparison.network,
+        shared=f"{spec.global_count:,}",
+        local=f"{local:,}",
+        rounds=f"{effort.rounds:,}",
+        cohort=str(spec.rounds.cohort),
+        support=str(spec.training.support),
+        query=str(spec.training.query),
+        repeat=_repeat(result),
+        test_tasks=f"{effort.test_tasks:,}",
+        held_out=HELD_OUT[result.comparison.network],
+        curve_tasks=f"{effort.curve_tasks:,}",
+        seeds=str(result.seeds),
+        search_runs=str(effort.search_runs),
+        search_rounds=str(effort.search_rounds),
+        search_repeats=_repeats(effort),
+        validation_tasks=str(effort.validation_tasks),
+        server=PROSE.fill("step") if rule == "step" else PROSE.fill("optimizer", rule=rule),
+        methods=markdown(["method", "how it learns"], about),
+        settings=markdown(["settings found", *names], settings),
     )
-    if rule != "step":
-        server = (
-            "**The server** of TinyMetaFed follows the mean change by the optimizer of its spec, "
-            f"`{rule}` (`docs/strategies.md`), whose step falls by the paper's cosine. The paper's "
-            "server takes the plain step: that is `tinymetafed/plain-step`. "
-            "`tinyreptile/optimizer` is a rival with the optimizer of our spec. All others follow "
-            "the mean change, times a step where they have one."
-        )
-    runs = ""
-    if effort.trial_runs > 1:
-        runs = f", played {effort.trial_runs} times with other seeds and judged by the mean"
-    shots = ""
-    if again := compared[len(_first(compared)) :]:
-        other = again[0].scenario.spec
-        shots = (
-            f" `/{again[0].name.rpartition('/')[2]}` are the same methods once more with "
-            f"{other.rounds.count:,} rounds and {other.training.support} support samples; their "
-            "settings were searched anew"
-            + (", in trials of as many rounds." if other.rounds.count > effort.rounds else ".")
-        )
-    return f"""The network and the tasks are those of `specs/{comparison.network}.toml`: \
-{spec.global_count:,} global parameters and \
-{sum(layer.parameters for layer in spec.layers if layer.local):,} local ones. Every method plays \
-{effort.rounds:,} rounds with {spec.rounds.cohort} boards, and a board has \
-{spec.training.support} support and {spec.training.query} query samples of another task in each \
-round. All methods see the same samples of the same boards in the same rounds of a seed.{shots}
 
-**Judged** by {effort.tested:,} held-out tasks ({held_out}), the same for every method and seed: a \
-board starts from the model, learns from the support samples as its method says, and is asked the \
-query samples. Points of a curve are {effort.asked:,} of these tasks. Numbers are means \
-over {seeds} seeds with 95 % intervals (Student's t), which tell how runs differ; the tasks of the \
-test are always the same.
 
-**Settings** were searched for every method with the same effort: {effort.trials} trials of \
-{effort.trial_rounds} rounds each{runs}, the first with what its authors or the spec take, the \
-others drawn by Optuna's tree-structured Parzen estimator; judged by {effort.judged} held-out \
-tasks that are not those of the test and that no board of a trial learned from. What was found is \
-in the last table, all trials are in `trials.csv`.
+def _repeats(effort: Effort) -> str:
+    if effort.search_repeats == 1:
+        return ""
+    return ", " + PROSE.fill("search-repeats", repeats=str(effort.search_repeats))
 
-**Arithmetic.** TinyMetaFed computes as boards do, in fixed point, and so do its variants but for \
-`no-online`: boards do not know batches. Rivals compute in float64, without any rounding. So did \
-all trials of settings.
 
-{server}
-
-**Bytes** are those of whole MQTT packets, of all boards together. Of TinyMetaFed and its \
-variants all count: connecting, the first model, announcements, deltas, updates, receipts, \
-acknowledgements. Of rivals only the models count, as float32, one packet each, with its \
-acknowledgement; of `transfer` the samples, and the model once to each board.
-
-**Operations** are multiply-accumulates of all boards' training: forward, back, and update. What \
-`transfer` computes in its one place does not count.
-
-**Arrays on a board** are what training takes besides the program and its connection: of \
-TinyMetaFed as `protocol/spec/heap.py` counts them, with update and sample; of rivals weights, \
-activations and errors in float32, for batches the gradient, and where samples are gone through \
-again, the samples of a round. A board with 264 KB of memory has about 80 KB for them beside \
-MicroPython and our client, and perhaps 200 KB beside a program in C.
-
-{markdown(["method", "how it learns"], methods)}
-
-{markdown(["settings found", *names], settings)}"""
+def _repeat(result: ComparisonResult) -> str:
+    """What is different in the repeat, if it was made."""
+    repeat: Repeat | None = result.comparison.repeat
+    if repeat is None or not (again := result.of_repeat(repeat.name)):
+        return ""
+    spec = again[0].scenario.spec
+    is_longer = spec.rounds.count > result.effort.rounds
+    return " " + PROSE.fill(
+        "repeat",
+        name=repeat.name,
+        rounds=f"{spec.rounds.count:,}",
+        support=str(spec.training.support),
+        as_many=", " + PROSE.fill("as-many") if is_longer else "",
+    )

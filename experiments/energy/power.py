@@ -12,7 +12,7 @@ from math import ceil
 from typing import Final
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Chip:
     """A board's processor and radio."""
 
@@ -33,7 +33,7 @@ class Chip:
     """Of an instruction."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Link:
     """Wi-Fi between a board and its access point."""
 
@@ -53,7 +53,7 @@ class Link:
     """Seconds from sleep to a connection, once a round; a board listens meanwhile."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Work:
     """What one board does in a round, on average."""
 
@@ -98,7 +98,7 @@ RADIO_ESP32: Final = (
 UNCHECKED: Final = "not checked: the document was not at hand; taken as an assumption"
 
 ESP32: Final = Chip(
-    "ESP32",
+    name="ESP32",
     tx=0.180,
     rx=0.0975,
     cpu=0.049,
@@ -117,7 +117,7 @@ ESP32: Final = Chip(
     ),
 )
 PICO_W: Final = Chip(
-    "Pico W",
+    name="Pico W",
     tx=0.260 + 0.025,
     rx=0.043 + 0.025,
     cpu=0.025,

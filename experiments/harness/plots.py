@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
 
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-"""Told apart by colour-blind readers, too: Okabe and Ito, "Color Universal Design", 2008."""
+"""Distinct to colour-blind readers, too: Okabe and Ito, "Color Universal Design", 2008."""
 MARKERS: Final = "osD^vPX"
 DASHES: Final = ("-", "--", "-.", ":")
 SIZE: Final = (6.4, 5.6)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from experiments.harness import plots
 
@@ -20,30 +17,6 @@ if TYPE_CHECKING:
 
 Row = dict[str, str | float]
 """A line of a CSV, by column."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over seeds, and how far the true one may lie from it."""
-
-    mean: float
-    ci95: float
-    """Half of the 95 % interval (Student's t); 0 of a single value, of which nothing is known."""
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Estimate:
-        """Of the same figure of several seeds."""
-        mean = float(np.mean(values))
-        if len(values) < 2:
-            return cls(mean, 0.0)
-        from scipy.stats import t as student  # noqa: PLC0415 - slow to load
-
-        quantile = float(student.ppf(0.975, len(values) - 1))
-        return cls(mean, quantile * float(np.std(values, ddof=1)) / math.sqrt(len(values)))
-
-    def text(self, form: str = ".3f") -> str:
-        """As a table shows it."""
-        return f"{self.mean:{form}} ± {self.ci95:{form}}"
 
 
 @dataclass
@@ -59,7 +32,7 @@ class Report:
     summary: tuple[Sequence[str], Sequence[Sequence[str]]] = ((), ())
     """Head and lines of the table that the terminal shows, too; Markdown is left as it is."""
     findings: str = ""
-    """Markdown behind the summary and before the pictures: what was asked, what was found."""
+    """Markdown behind the summary and before the pictures: the question, and what was found."""
     protocol: str = ""
     """Markdown behind the pictures: how it was done, in full."""
 

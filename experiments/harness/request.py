@@ -1,4 +1,4 @@
-"""What is wanted of an experiment."""
+"""What an experiment is given."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of an experiment."""
+    """What is wanted of an experiment."""
 
     data: Mapping[str, Path]
     """Where data sets lie, by the name of the spec that learns from them."""

@@ -1,4 +1,4 @@
-"""What is learned in an experiment: a network, its tasks, and how a model is judged."""
+"""What is learned in an experiment: a network, its tasks, and how a model is evaluated."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from localfleet.processes import PROJECT
 from protocol.spec.spec import Spec
+from runtime.shipped import shipped
 from simulation.tasks.held_out import character_tasks, sine_tasks, speaker_tasks
 
 if TYPE_CHECKING:
-    from simulation.fleet import Evaluation
+    from simulation.exam import Evaluation
     from simulation.tasks.characters import CharacterTasks
     from simulation.tasks.sines import SineTasks
     from simulation.tasks.speakers import SpeakerTasks
@@ -54,7 +54,7 @@ class Scenario:
 
     @property
     def metric(self) -> Literal["loss", "accuracy"]:
-        """What a model is judged by: the mean squared error, or the share of classes told."""
+        """What a model is evaluated by: the mean squared error, or the accuracy of classes."""
         return "loss" if self.network == "sine" else "accuracy"
 
     def value(self, measured: Evaluation) -> float:
@@ -68,7 +68,7 @@ class Scenario:
 
 @cache
 def _shipped(network: str) -> Spec:
-    return Spec.from_file(PROJECT / "specs" / f"{network}.toml")
+    return Spec.from_file(shipped("specs") / f"{network}.toml")
 
 
 @cache

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -21,10 +19,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from experiments.errors import ExperimentError
 from localfleet.processes import PROJECT
-from simulation.processes import leave_interrupts, spawning
+from tuning.errors import ProcessDiedError
+from tuning.pool import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from dataclasses import Field
 
     from rich.console import Console
@@ -64,17 +63,13 @@ class Study:
         if fresh:
             for kept in self._runs.glob("*.json"):
                 kept.unlink()
-        self._processes = processes
-        self._pool: ProcessPoolExecutor | None = None
+        self._pool = Pool(processes)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        if self._pool is not None:
-            if kind is not None:
-                self._end_processes()
-            self._pool.shutdown(cancel_futures=True)
+    def __exit__(self, *_: object) -> None:
+        self._pool.close()
 
     def run(self, work: Callable[[Any], Outcome], jobs: Sequence[Job], title: str) -> list[Outcome]:
         """What each job comes to, in their order.
@@ -116,34 +111,24 @@ class Study:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
         )
-        pool = self._processes_of_ours()
+
+        def heard(at: int, made: tuple[Outcome, float]) -> bool:
+            number, (outcome, seconds) = left[at], made
+            self._keep(self._file(work, jobs[number]), jobs[number], outcome, seconds)
+            self.processor_seconds += seconds
+            outcomes[number] = outcome
+            bar.update(task, completed=len(outcomes))
+            return True
+
         try:
             with Progress(*columns, console=self.console) as bar:
                 task = bar.add_task(title, total=len(jobs), completed=len(outcomes))
-                futures = {pool.submit(_timed, work, jobs[number]): number for number in left}
-                for done in as_completed(futures):
-                    number = futures[done]
-                    outcome, seconds = done.result()
-                    self._keep(self._file(work, jobs[number]), jobs[number], outcome, seconds)
-                    self.processor_seconds += seconds
-                    outcomes[number] = outcome
-                    bar.update(task, completed=len(outcomes))
-        except BrokenProcessPool as error:
+                self._pool.run(_timed, [(work, jobs[number]) for number in left], heard)
+        except ProcessDiedError as error:
             raise ExperimentError(
                 "a process of the experiment has died, perhaps for want of memory: the same "
                 "command goes on where it stopped; --processes 1 takes less"
             ) from error
-
-    def _processes_of_ours(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(self._processes, spawning(), leave_interrupts)
-        return self._pool
-
-    def _end_processes(self) -> None:
-        """What they are at is lost, but nobody waits for it."""
-        if self._pool is not None:
-            for process in self._pool._processes.values():  # noqa: SLF001 - there is no other way
-                process.terminate()
 
     def _file(self, work: Callable[[Any], Outcome], job: Job) -> Path:
         said = json.dumps([work.__module__, work.__qualname__, asdict(job)], default=str)
@@ -176,6 +161,8 @@ class Study:
 
 def commit() -> str:
     """What is checked out, with a ``+`` where files differ from it; ``unknown`` outside of git."""
+    if not (PROJECT / ".git").exists():  # Installed: what git finds above would be another project.
+        return "unknown"
     try:
         head = _git("rev-parse", "--short=10", "HEAD")
         return head + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
@@ -188,9 +175,10 @@ def _git(*words: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def _timed(work: Callable[[Any], Outcome], job: Job) -> tuple[Outcome, float]:
+def _timed(task: tuple[Callable[[Any], Outcome], Job]) -> Iterator[tuple[Outcome, float]]:
     """In a process of the pool."""
+    work, job = task
     start = time.process_time()
     outcome = work(job)
     # As it will be read again: a list where there was a tuple.
-    return json.loads(json.dumps(outcome)), time.process_time() - start
+    yield json.loads(json.dumps(outcome)), time.process_time() - start

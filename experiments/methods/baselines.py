@@ -1,4 +1,4 @@
-"""What else a fleet could do: the rivals, in float64, with the fleet's own tasks.
+"""What else a fleet could do: the baselines, in float64, with the fleet's own tasks.
 
 Each learns from the same samples of the same boards in the same rounds, and sends float32. Their
 bytes are those of the models alone, each in one MQTT packet: connecting, announcements and receipts
@@ -10,7 +10,7 @@ are left out, which favours them.
 - Reptile: Nichol, Achiam, Schulman, "On First-Order Meta-Learning Algorithms", 2018, arXiv
   1803.02999: batches, the mean of a cohort, a step that falls to nothing.
 - FedAvg, FedSGD: McMahan et al., "Communication-Efficient Learning of Deep Networks from
-  Decentralized Data", 2017, arXiv 1602.05629. The model is fine-tuned before it is asked.
+  Decentralized Data", 2017, arXiv 1602.05629. The model is fine-tuned before it is evaluated.
 - FedRecon: Singhal et al., "Federated Reconstruction: Partially Local Federated Learning", 2021,
   arXiv 2102.03448: local layers are rebuilt from the support samples, global ones sent whole.
 - From scratch: nobody learns together.
@@ -30,7 +30,7 @@ from rounds.optimizers import Step, optimizer_of
 from simulation.conditions import TASKS_STREAM
 from simulation.engine.float64 import UNIT, FloatEngine
 from simulation.engine.passes import ONLINE, Passes
-from simulation.fleet import Evaluation, measure
+from simulation.exam import Evaluation, measure
 from simulation.tasks.base import stacked
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ def samples_of(tasks: Tasks, boards: Sequence[int], round_: int, seed: int) -> t
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Habits:
-    """How a rival learns."""
+    """How a baseline learns."""
 
     spec: Spec
     """With its rates; all layers shared, or some local."""
@@ -70,7 +70,7 @@ class Habits:
     """Whether the server follows the mean change by the spec's optimizer, not by the step alone."""
 
 
-class Rival:
+class Baseline:
     """A fleet that learns with other habits.
 
     Args:
@@ -97,7 +97,7 @@ class Rival:
         self._round_operations = cohort * cost.round_operations(spec, habits.passes)
 
     def play(self) -> Iterator[int]:
-        """Play the rounds; each is told when it is over, by how many there were."""
+        """Play the rounds; yields how many are over after each."""
         rules = self._habits.spec.rounds
         boards = range(rules.cohort)
         cohorts = [[board] for board in boards] if self._habits.serial else [list(boards)]
@@ -135,7 +135,7 @@ class Rival:
         return measure(spec, self.shared, tasks, engine, seed, passes=passes)
 
 
-class Alone(Rival):
+class Scratch(Baseline):
     """Boards that start from the seed, each on its own."""
 
     def play(self) -> Iterator[int]:

@@ -2,7 +2,7 @@
 
 Names are those of results.json: a method, and behind a ``/`` one that differs from it in one thing.
 A range of settings reaches to both sides of what the method's authors or the shipped specs take,
-which is the first trial of every search.
+which is the first that every search tries.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
-from experiments.methods import baselines as rivals
 from experiments.methods import cost
-from experiments.methods.baselines import Alone, Habits, Rival
-from experiments.methods.tinymetafed import BATCH, Fleet, recipe, with_rates
+from experiments.methods.baselines import Baseline, Habits, Scratch, whole
+from experiments.methods.tinymetafed import BATCH, TinyMetaFed, recipe, with_rates
 from experiments.methods.transfer import Pooling, Transfer
 from protocol.spec import heap
 from simulation.engine.passes import Passes
+from tuning.search import Range
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from experiments.harness.scenario import Samples
-    from experiments.methods.tinymetafed import Change
+    from experiments.methods.tinymetafed import Arithmetic, Change
     from protocol.spec.spec import Spec
-    from simulation.fleet import Evaluation
+    from simulation.exam import Evaluation
     from simulation.tasks.base import Tasks
 
 Settings = dict[str, float]
@@ -41,23 +41,22 @@ class Learner(Protocol):
     """Multiply-accumulates of all boards so far."""
 
     def play(self) -> Iterator[int]:
-        """Play the rounds; each is told when it is over, by how many there were."""
+        """Play the rounds; yields how many are over after each."""
 
     def measure(self, tasks: Tasks, count: int, seed: int) -> Evaluation:
         """What boards make of the model with so many tasks."""
 
 
-@dataclass(frozen=True)
-class Range:
-    """A setting's values, on a logarithmic scale."""
+class MakeLearner(Protocol):
+    """Makes the learner of a method."""
 
-    low: float
-    high: float
-    whole: bool = False
-    """Whether they are whole numbers."""
+    def __call__(
+        self, spec: Spec, settings: Settings, tasks: Samples, seed: int, arithmetic: Arithmetic
+    ) -> Learner:
+        """With these settings, for tasks to learn from; baselines always compute in float64."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Method:
     """One that is compared."""
 
@@ -66,14 +65,14 @@ class Method:
     """Of the settings that are searched."""
     first: Callable[[Spec], Settings]
     """The settings that are tried first."""
-    learner: Callable[[Spec, Settings, Samples, int, bool], Learner]
-    """Spec, settings, what to learn from, seed, and whether fixed point may be left for speed.
-
-    A rival always leaves it."""
+    learner: MakeLearner
     arrays: Callable[[Spec, Settings], int] | None
     """Bytes of a board's arrays; None where no board trains."""
+    variant_of: str | None = None
+    """The method from which it differs in one thing."""
 
 
+OURS: Final = "tinymetafed"
 RATE: Final = Range(0.002, 0.3)
 STEP: Final = Range(0.2, 5.0)
 ADAPTIVE: Final = Range(0.005, 0.3)
@@ -88,7 +87,7 @@ def _step_of(spec: Spec) -> Range:
     return STEP if spec.rounds.optimizer.rule in {"step", "avgm"} else ADAPTIVE
 
 
-def _fleet(change: Change | None, about: str) -> Method:
+def _tinymetafed(about: str, change: Change | None = None) -> Method:
     def ranges(spec: Spec) -> Mapping[str, Range]:
         searched = {"rate_global": RATE, "step_max": _step_of(spec)}
         if change != "reconstruction":
@@ -109,59 +108,64 @@ def _fleet(change: Change | None, about: str) -> Method:
         }
         return {name: known[name] for name in ranges(spec)}
 
+    def learner(
+        spec: Spec, settings: Settings, tasks: Samples, seed: int, arithmetic: Arithmetic
+    ) -> Learner:
+        return TinyMetaFed(recipe(spec, settings, change), tasks, seed, arithmetic=arithmetic)
+
     def arrays(spec: Spec, settings: Settings) -> int:
         made = recipe(spec, settings, change)
         if made.passes.batch > 1:
-            return cost.rival_memory(made.spec, made.passes)
+            return cost.baseline_memory(made.spec, made.passes)
         needed = heap.needed(made.spec.layers, made.spec.plan)
         return sum(needed.values()) - needed["client"] - needed["objects"]
 
     return Method(
-        *(about, ranges, first),
-        lambda spec, settings, tasks, seed, real: Fleet(
-            recipe(spec, settings, change), tasks, seed, real=real
-        ),
-        arrays,
+        about=about,
+        ranges=ranges,
+        first=first,
+        learner=learner,
+        arrays=arrays,
+        variant_of=None if change is None else OURS,
     )
 
 
-def _rival(
+def _baseline(  # noqa: PLR0913 - by keyword
     about: str,
-    ranges: Mapping[str, Range],
-    start: Settings,
-    habits: Callable[[Spec, Settings], Habits],
-    kind: type[Rival] = Rival,
-) -> Method:
-    """A rival whose ranges and start do not depend on the spec."""
-    return _rival_of_spec(about, lambda _: ranges, lambda _: start, habits, kind)
-
-
-def _rival_of_spec(
-    about: str,
+    *,
     ranges: Callable[[Spec], Mapping[str, Range]],
     first: Callable[[Spec], Settings],
     habits: Callable[[Spec, Settings], Habits],
-    kind: type[Rival] = Rival,
+    kind: type[Baseline] = Baseline,
+    variant_of: str | None = None,
 ) -> Method:
+    def learner(
+        spec: Spec, settings: Settings, tasks: Samples, seed: int, arithmetic: Arithmetic
+    ) -> Learner:
+        del arithmetic
+        return kind(habits(spec, settings), tasks, seed)
+
     def arrays(spec: Spec, settings: Settings) -> int:
         made = habits(spec, settings)
-        return cost.rival_memory(made.spec, made.passes)
+        return cost.baseline_memory(made.spec, made.passes)
 
     return Method(
-        *(about, ranges, first),
-        lambda spec, settings, tasks, seed, _: kind(habits(spec, settings), tasks, seed),
-        arrays,
+        about=about,
+        ranges=ranges,
+        first=first,
+        learner=learner,
+        arrays=arrays,
+        variant_of=variant_of,
     )
 
 
 def _reptile(
     spec: Spec, settings: Settings, *, online: bool, serial: bool = False, optimizer: bool = False
 ) -> Habits:
-    passes = Passes() if online else Passes(BATCH, int(settings["epochs"]))
     return Habits(
-        rivals.whole(spec, settings["rate"]),
-        passes,
-        settings["step"],
+        spec=whole(spec, settings["rate"]),
+        passes=Passes() if online else Passes(BATCH, int(settings["epochs"])),
+        step=settings["step"],
         falls=True,
         serial=serial,
         optimizer=optimizer,
@@ -169,105 +173,115 @@ def _reptile(
 
 
 def _fedavg(spec: Spec, settings: Settings) -> Habits:
-    return Habits(rivals.whole(spec, settings["rate"]), Passes(BATCH, int(settings["epochs"])))
+    passes = Passes(BATCH, int(settings["epochs"]))
+    return Habits(spec=whole(spec, settings["rate"]), passes=passes)
 
 
 def _fedsgd(spec: Spec, settings: Settings) -> Habits:
     """One step a round, on all samples at once."""
-    samples = spec.training.support + spec.training.query
-    return Habits(rivals.whole(spec, settings["rate"]), Passes(samples), settings["step"])
+    passes = Passes(spec.training.support + spec.training.query)
+    return Habits(spec=whole(spec, settings["rate"]), passes=passes, step=settings["step"])
 
 
 def _fedrecon(spec: Spec, settings: Settings) -> Habits:
     spec = with_rates(spec, settings["rate_local"], settings["rate_global"])
-    return Habits(spec, Passes(BATCH, int(settings["epochs"])), settings["step"])
+    passes = Passes(BATCH, int(settings["epochs"]))
+    return Habits(spec=spec, passes=passes, step=settings["step"])
 
 
 def _scratch(spec: Spec, settings: Settings) -> Habits:
-    return Habits(rivals.whole(spec, settings["rate"]), Passes(1, int(settings["epochs"])))
+    passes = Passes(1, int(settings["epochs"]))
+    return Habits(spec=whole(spec, settings["rate"]), passes=passes)
 
 
-def _pooling(settings: Settings) -> Pooling:
+def _transfer(
+    spec: Spec, settings: Settings, tasks: Samples, seed: int, arithmetic: Arithmetic
+) -> Learner:
+    del arithmetic
     passes = Passes(BATCH, int(settings["epochs"]))
-    return Pooling(settings["rate"], settings["rate_board"], passes)
+    pooling = Pooling(rate=settings["rate"], rate_board=settings["rate_board"], passes=passes)
+    return Transfer(spec, pooling, tasks, seed)
 
 
 _ONE = {"rate": RATE, "step": Range(0.03, 3.0)}
 _REPTILE_START = {"rate": 0.02, "step": 1.0}
 
 METHODS: Final[dict[str, Method]] = {
-    "tinymetafed": _fleet(None, "all four parts, in the board's own arithmetic"),
-    "tinymetafed/no-reconstruction": _fleet(
-        "reconstruction", "no layer is local: all are shared, and all adapt"
+    OURS: _tinymetafed("all four parts, in the board's own arithmetic"),
+    f"{OURS}/no-reconstruction": _tinymetafed(
+        "no layer is local: all are shared, and all adapt", "reconstruction"
     ),
-    "tinymetafed/no-top-p": _fleet("top-p", "all changes are sent, up and down"),
-    "tinymetafed/no-annealing": _fleet("annealing", "the server's step stays the same"),
-    "tinymetafed/no-online": _fleet(
-        "online", "samples are stored and learned in batches, several times (float64)"
+    f"{OURS}/no-top-p": _tinymetafed("all changes are sent, up and down", "top-p"),
+    f"{OURS}/no-annealing": _tinymetafed("the server's step stays the same", "annealing"),
+    f"{OURS}/no-online": _tinymetafed(
+        "samples are stored and learned in batches, several times (float64)", "online"
     ),
-    "tinymetafed/plain-step": _fleet(
-        "optimizer", "the server follows the mean change by the paper's plain step"
+    f"{OURS}/plain-step": _tinymetafed(
+        "the server follows the mean change by the paper's plain step", "optimizer"
     ),
-    "tinyreptile": _rival(
+    "tinyreptile": _baseline(
         "online; the boards of a round start from the same model, as everywhere here",
-        _ONE,
-        _REPTILE_START,
-        partial(_reptile, online=True),
+        ranges=lambda _: _ONE,
+        first=lambda _: _REPTILE_START,
+        habits=partial(_reptile, online=True),
     ),
-    "tinyreptile/serial": _rival(
+    "tinyreptile/serial": _baseline(
         "one board after the other, as published: as many hand-overs in a round as boards",
-        _ONE,
-        {"rate": 0.02, "step": 0.1},
-        partial(_reptile, online=True, serial=True),
+        ranges=lambda _: _ONE,
+        first=lambda _: {"rate": 0.02, "step": 0.1},
+        habits=partial(_reptile, online=True, serial=True),
+        variant_of="tinyreptile",
     ),
-    "tinyreptile/optimizer": _rival_of_spec(
+    "tinyreptile/optimizer": _baseline(
         "the server follows the mean change by TinyMetaFed's optimizer",
-        lambda spec: {"rate": RATE, "step": _step_of(spec)},
-        lambda spec: {"rate": 0.02, "step": spec.rounds.step_max},
-        partial(_reptile, online=True, optimizer=True),
+        ranges=lambda spec: {"rate": RATE, "step": _step_of(spec)},
+        first=lambda spec: {"rate": 0.02, "step": spec.rounds.step_max},
+        habits=partial(_reptile, online=True, optimizer=True),
+        variant_of="tinyreptile",
     ),
-    "reptile": _rival(
+    "reptile": _baseline(
         "batches, several times; the mean of a cohort",
-        _ONE | {"epochs": EPOCHS},
-        _REPTILE_START | {"epochs": 2.0},
-        partial(_reptile, online=False),
+        ranges=lambda _: _ONE | {"epochs": EPOCHS},
+        first=lambda _: _REPTILE_START | {"epochs": 2.0},
+        habits=partial(_reptile, online=False),
     ),
-    "fedavg": _rival(
+    "fedavg": _baseline(
         "batches, several times; the mean is the next model",
-        {"rate": RATE, "epochs": EPOCHS},
-        {"rate": 0.02, "epochs": 2.0},
-        _fedavg,
+        ranges=lambda _: {"rate": RATE, "epochs": EPOCHS},
+        first=lambda _: {"rate": 0.02, "epochs": 2.0},
+        habits=_fedavg,
     ),
-    "fedavg/fedsgd": _rival(
+    "fedavg/fedsgd": _baseline(
         "one gradient a board; the step follows the mean",
-        {"rate": RATE, "step": STEP},
-        {"rate": 0.05, "step": 1.0},
-        _fedsgd,
+        ranges=lambda _: {"rate": RATE, "step": STEP},
+        first=lambda _: {"rate": 0.05, "step": 1.0},
+        habits=_fedsgd,
+        variant_of="fedavg",
     ),
-    "fedrecon": _rival(
+    "fedrecon": _baseline(
         "local layers are rebuilt in batches, global ones sent whole",
-        {"rate_local": RATE, "rate_global": RATE, "step": STEP, "epochs": EPOCHS},
-        {"rate_local": 0.1, "rate_global": 0.05, "step": 1.0, "epochs": 2.0},
-        _fedrecon,
+        ranges=lambda _: {"rate_local": RATE, "rate_global": RATE, "step": STEP, "epochs": EPOCHS},
+        first=lambda _: {"rate_local": 0.1, "rate_global": 0.05, "step": 1.0, "epochs": 2.0},
+        habits=_fedrecon,
     ),
     "transfer": Method(
-        "all samples are sent to one place, which learns; boards fine-tune",
-        lambda _: {"rate": RATE, "rate_board": RATE, "epochs": EPOCHS},
-        lambda _: {"rate": 0.05, "rate_board": 0.02, "epochs": 2.0},
-        lambda spec, settings, tasks, seed, _: Transfer(spec, _pooling(settings), tasks, seed),
-        None,
+        about="all samples are sent to one place, which learns; boards fine-tune",
+        ranges=lambda _: {"rate": RATE, "rate_board": RATE, "epochs": EPOCHS},
+        first=lambda _: {"rate": 0.05, "rate_board": 0.02, "epochs": 2.0},
+        learner=_transfer,
+        arrays=None,
     ),
-    "scratch": _rival(
+    "scratch": _baseline(
         "each board on its own, from the seeded start, one sample at a time, several times",
-        {"rate": RATE, "epochs": EPOCHS},
-        {"rate": 0.02, "epochs": 2.0},
-        _scratch,
-        Alone,
+        ranges=lambda _: {"rate": RATE, "epochs": EPOCHS},
+        first=lambda _: {"rate": 0.02, "epochs": 2.0},
+        habits=_scratch,
+        kind=Scratch,
     ),
 }
 """In the order of tables."""
 
-_OTHER_OPTIMIZER: Final = ("tinymetafed/plain-step", "tinyreptile/optimizer")
+_OTHER_OPTIMIZER: Final = (f"{OURS}/plain-step", "tinyreptile/optimizer")
 """They say nothing new where the spec's server takes the plain step."""
 
 

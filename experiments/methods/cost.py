@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from protocol import mqtt
 from protocol.spec.heap import words_shared
 from protocol.spec.layers import Kind
-from simulation.traffic import ACK, publish
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from simulation.engine.passes import Passes
 
 FLOAT: Final = 4
-"""Bytes of a number where a rival computes and sends float32."""
+"""Bytes of a number where a baseline computes and sends float32."""
 
 
 def forward_operations(layer: LayerShape) -> int:
@@ -55,10 +55,10 @@ def round_operations(spec: Spec, passes: Passes) -> int:
 
 def message_bytes(topic: str, payload: int) -> int:
     """A message with its acknowledgement: both MQTT packets together."""
-    return publish(topic, payload) + ACK
+    return mqtt.publish_size(topic, payload) + mqtt.ACK_BYTES
 
 
-def rival_memory(spec: Spec, passes: Passes) -> int:
+def baseline_memory(spec: Spec, passes: Passes) -> int:
     """Bytes of the arrays that training with float32 takes on a board.
 
     Weights, activations and errors; where samples are gone through more than once, or several make

@@ -1,4 +1,4 @@
-"""What a board may send of its changes instead of the largest P %: rivals of Top-P."""
+"""What a board may send of its changes instead of the largest P %: the baselines of Top-P."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from protocol.fixed import Words
     from simulation.boards import Order, Selection
 
-Rival = Literal["random", "threshold", "periodic"]
+Baseline = Literal["random", "threshold", "periodic"]
 _GAIN: Final = 0.5
 """How fast the threshold follows: it halves a wrong share's logarithm in a round, about."""
 
@@ -68,8 +68,8 @@ class Periodic:
         return np.full(wanted.shape, order.round % self._every == self._every - 1)
 
 
-def rival(name: Rival, percent: float, seed: int) -> Selection:
-    """A selection for one run: some remember what was sent before.
+def baseline(name: Baseline, percent: float, seed: int) -> Selection:
+    """A selection for one run; ``threshold`` remembers what was sent before.
 
     Args:
         name: which.

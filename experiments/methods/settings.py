@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from experiments.harness.report import Estimate
-from experiments.methods.selections import Rival, rival
-from experiments.methods.tinymetafed import Fleet, Recipe, rebuilt, with_rates, without_local
+from experiments.methods.selections import Baseline, baseline
+from experiments.methods.tinymetafed import Recipe, TinyMetaFed, rebuilt, with_rates, without_local
 from protocol.spec.model import Pool
 from protocol.spec.spec import Spec
+from tuning.search import best
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from experiments.harness.scenario import Scenario
     from experiments.harness.study import Outcome, Study
-
-    Results = Mapping[str, dict[str, Any]]
-    """By setting, in the form of results.json."""
+    from experiments.methods.tinymetafed import Arithmetic
 
 TUNING_SEED: Final = 1_000
 """No run that counts has it."""
@@ -29,7 +26,7 @@ TUNING_TASKS: Final = 200
 HELD_OUT_SEED: Final = 10_000
 """Seed 0's held-out tasks, and so on."""
 CURVE_TASKS: Final = {"sine": 200, "omniglot": 60, "keywords": 60}
-"""Held-out tasks asked on the way: fewer than at the end."""
+"""Held-out tasks on the way: fewer than at the end."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Setting:
 
     scenario: Scenario
     tasks: int
-    """Held-out tasks that the model is asked in the end."""
+    """Held-out tasks on which the model is evaluated in the end."""
     points: int
     """Of the curve, the end included."""
     local: tuple[int, ...] | None = None
@@ -48,7 +45,7 @@ class Setting:
     percent_down: float | None = None
     bits: int | None = None
     feedback: bool = False
-    rival: Rival | None = None
+    baseline: Baseline | None = None
     """What is sent instead of the largest P %."""
     rate: float = 1.0
     """Factor of both of the spec's rates ..."""
@@ -101,12 +98,13 @@ def play(setting: Setting) -> Outcome:
     """Play a setting: its curve of rounds, bytes of the fleet both ways, and loss or accuracy."""
     spec = spec_of(setting)
     sends = None
-    if setting.rival is not None:
-        sends = rival(setting.rival, spec.training.percent, setting.seed)
+    if setting.baseline is not None:
+        sends = baseline(setting.baseline, spec.training.percent, setting.seed)
     scenario = setting.scenario
     learned, held_out = scenario.tasks()
     # Choices are made in float64, which is quicker.
-    fleet = Fleet(Recipe(spec, sends=sends), learned, setting.seed, real=scenario.choosing)
+    arithmetic: Arithmetic = "float64" if scenario.choosing else "fixed"
+    fleet = TinyMetaFed(Recipe(spec, sends=sends), learned, setting.seed, arithmetic=arithmetic)
     seed, few = HELD_OUT_SEED + setting.seed, min(setting.tasks, CURVE_TASKS[scenario.network])
     every = -(-scenario.rounds // setting.points)
     curve: list[list[float]] = []
@@ -128,15 +126,15 @@ def play(setting: Setting) -> Outcome:
 
 def tune(
     study: Study,
-    settings: Mapping[str, Setting],
+    settings: Sequence[Setting],
     choices: Sequence[tuple[float, float]],
     rounds: int,
-) -> dict[str, Setting]:
+) -> list[Setting]:
     """Each setting with the choice that does best for it, by tasks that are not those of the test.
 
     Args:
         study: runs them.
-        settings: by name.
+        settings: no two are equal.
         choices: of ``rate`` and ``step``, to be tried.
         rounds: of such a run.
     """
@@ -150,50 +148,13 @@ def tune(
             points=1,
             seed=TUNING_SEED,
         )
-        for setting in settings.values()
+        for setting in settings
         for rate, step in choices
     ]
     outcomes = iter(study.run(play, jobs, "tuning"))
-    best = {}
-    for name, setting in settings.items():
-        sign = 1 if setting.scenario.metric == "loss" else -1
-        losses = [sign * next(outcomes)["value"] for _ in choices]
-        rate, step = choices[int(np.argmin(np.nan_to_num(losses, nan=np.inf)))]
-        best[name] = replace(setting, rate=rate, step=step)
-    return best
-
-
-def compare(
-    study: Study, settings: Mapping[str, Setting], seeds: int, title: str
-) -> dict[str, dict[str, Any]]:
-    """Each setting with several seeds, in the form of results.json, by name.
-
-    Seeds share samples and held-out tasks among settings, so that settings differ in nothing else.
-    ``finals`` holds each seed's last value, in order; ``curves`` each seed's curve.
-    """
-    jobs = [replace(setting, seed=seed) for setting in settings.values() for seed in range(seeds)]
-    outcomes = iter(study.run(play, jobs, title))
-    results = {}
-    for name, setting in settings.items():
-        runs = [next(outcomes) for _ in range(seeds)]
-        finals = [run["value"] for run in runs]
-        found = Estimate.of(finals)
-        results[name] = {
-            setting.scenario.metric: {"mean": found.mean, "ci95": found.ci95},
-            **{
-                key: float(np.mean([run[key] for run in runs]))
-                for key in ("bytes_up", "bytes_down", "operations")
-            },
-            "rounds": setting.scenario.rounds,
-            "curve": np.mean([run["curve"] for run in runs], axis=0).tolist(),
-            "finals": finals,
-            "curves": [run["curve"] for run in runs],
-        }
-    return results
-
-
-def difference(results: Results, one: str, other: str) -> Estimate:
-    """By how much one setting's value is above another's, seed by seed; one seed cannot tell."""
-    pairs = zip(results[one]["finals"], results[other]["finals"], strict=True)
-    gaps = [a - b for a, b in pairs]
-    return Estimate.of(gaps) if len(gaps) > 1 else Estimate(gaps[0], math.inf)
+    tuned = []
+    for setting in settings:
+        values = [next(outcomes)["value"] for _ in choices]
+        rate, step = best(choices, values, minimise=setting.scenario.metric == "loss")
+        tuned.append(replace(setting, rate=rate, step=step))
+    return tuned

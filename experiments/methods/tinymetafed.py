@@ -18,7 +18,7 @@ from simulation.conditions import Conditions, Poisoning
 from simulation.engine.fixed import Engine
 from simulation.engine.float64 import FloatEngine
 from simulation.engine.passes import ONLINE, Passes
-from simulation.fleet import Evaluation, measure
+from simulation.exam import Evaluation, measure
 from simulation.run import Run, board_names
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from simulation.tasks.base import Tasks
 
 Change = Literal["reconstruction", "top-p", "annealing", "online", "optimizer"]
+Arithmetic = Literal["fixed", "float64"]
+"""That of the boards, bit for bit, or float64, which is quicker."""
 BATCH: Final = 8
 """Samples in a step of a board that stores them."""
 
@@ -97,25 +99,32 @@ def recipe(spec: Spec, settings: Mapping[str, float], change: Change | None = No
     return Recipe(rebuilt(spec, rounds=Rounds.model_validate(rounds)), passes)
 
 
-class Fleet:
-    """A fleet that learns by a recipe; as many boards as a round asks.
+class TinyMetaFed:
+    """A fleet that learns by a recipe; as many boards as a round invites.
 
     Args:
         made: the recipe.
         learned: what its boards learn from.
         seed: of all that is random.
-        real: whether to compute in float64 instead, which is quicker; batches always do.
+        arithmetic: of the boards; batches are always learned in float64.
     """
 
-    def __init__(self, made: Recipe, learned: Tasks, seed: int, *, real: bool = False) -> None:
+    def __init__(
+        self, made: Recipe, learned: Tasks, seed: int, *, arithmetic: Arithmetic = "fixed"
+    ) -> None:
         spec = made.spec
         self._spec, self._passes = spec, made.passes
         self._engine: type[Engine | FloatEngine] = (
-            FloatEngine if real or made.passes.batch > 1 else Engine
+            FloatEngine if arithmetic == "float64" or made.passes.batch > 1 else Engine
         )
         names = board_names(spec.rounds.cohort)
         trainer = Trainer(
-            *(spec, names, learned, self._engine, Poisoning(), seed),
+            spec=spec,
+            names=names,
+            tasks=learned,
+            engine=self._engine,
+            poisoned=Poisoning(),
+            seed=seed,
             passes=made.passes,
             sends=made.sends,
         )
@@ -124,7 +133,7 @@ class Fleet:
         self.bytes_up = self.bytes_down = self.operations = 0
 
     def play(self) -> Iterator[int]:
-        """Play the rounds; each is told when it is over, by how many there were."""
+        """Play the rounds; yields how many are over after each."""
         for record in self._run.rounds():
             self.bytes_up += record.bytes_up
             self.bytes_down += record.bytes_down

@@ -19,7 +19,7 @@ from protocol.topics import Topics
 from simulation.conditions import TASKS_STREAM
 from simulation.engine.float64 import FloatEngine
 from simulation.engine.passes import Passes
-from simulation.fleet import Evaluation, measure
+from simulation.exam import Evaluation, measure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ BATCH: Final = 32
 """Samples in a step of the one place."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pooling:
     """How it is learned, in the one place and on boards."""
 

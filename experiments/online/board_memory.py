@@ -11,10 +11,10 @@ import numpy as np
 from localfleet import whole_client
 from localfleet.emulator import Emulator, compiled_client
 from localfleet.errors import LocalFleetError, ProcessError
-from localfleet.processes import PROJECT
 from protocol.fixed import to_activation
 from protocol.messages import Plan
 from protocol.spec.spec import Spec
+from runtime.shipped import shipped
 
 if TYPE_CHECKING:
     from experiments.harness.study import Outcome
@@ -24,34 +24,40 @@ NETWORKS: Final = ("sine", "omniglot", "keywords")
 SEED: Final = 7
 
 
-@dataclass(frozen=True)
-class Stored:
+@dataclass(frozen=True, kw_only=True)
+class BatchJob:
     """A batch learner of a shipped spec."""
 
     network: str
-    samples: int
-    """That it stores."""
+    stored: int
+    """Samples."""
 
     @property
     def spec(self) -> Spec:
         """The shipped one."""
-        return Spec.from_file(PROJECT / "specs" / f"{self.network}.toml")
+        return shipped_spec(self.network)
 
 
-def rounds_samples(network: str) -> int:
-    """Support and query samples of a round."""
-    training = Stored(network, 0).spec.training
-    return training.support + training.query
+def shipped_spec(network: str) -> Spec:
+    """The spec of this name."""
+    return Spec.from_file(shipped("specs") / f"{network}.toml")
 
 
-def measure(wanted: Stored) -> Outcome:
+def jobs() -> list[BatchJob]:
+    """Batches of 8 and of 32 samples, and of all of a round, of each network."""
+    wanted = []
+    for network in NETWORKS:
+        training = shipped_spec(network).training
+        sizes = (8, 32, training.support + training.query)
+        wanted += [BatchJob(network=network, stored=stored) for stored in sizes]
+    return wanted
+
+
+def measure(job: BatchJob) -> Outcome:
     """Let an emulated board learn from a batch, and a whole client play a round beside its arrays.
 
     Returns:
-        ``free``, bytes of heap of the empty board; ``online``, what a whole client of the shipped
-        kind has in use after a round; ``samples`` and ``taken``, what the stored samples alone, and
-        with the gradient, take, or None where the network itself leaves too little for them; and
-        ``fits``, whether a whole client plays a round beside them. Where there is no emulator, only
+        The fields of :class:`experiments.online.result.Heap`; where there is no emulator, only
         ``missing``, what it wants.
     """
     try:
@@ -59,30 +65,30 @@ def measure(wanted: Stored) -> Outcome:
             board.add(compiled_client("cortex-m0"))
             board.write("free.py", "import gc\ngc.collect()\nprint(gc.mem_free())\n")
             free = int(board.run("free.py")[0])
-            online = whole_client.run(board, wanted.spec).peak
+            online = whole_client.run(board, job.spec).peak
     except (LocalFleetError, FileNotFoundError) as error:
         return {"missing": str(error).splitlines()[0]}
-    batch = run_batch(wanted)
+    batch = run_batch(job)
     if batch is None:
-        taken = {"samples": None, "taken": None, "fits": False}
+        arrays = {"samples": None, "arrays": None, "fits": False}
     else:
         left = free - batch["taken"]
-        taken = {
+        arrays = {
             "samples": batch["samples"],
-            "taken": batch["taken"],
-            "fits": left > 0 and _plays(wanted.spec, left),
+            "arrays": batch["taken"],
+            "fits": left > 0 and _plays(job.spec, left),
         }
-    return {"free": free, "online": online, **taken}
+    return {"free": free, "online": online, **arrays}
 
 
-def run_batch(wanted: Stored) -> dict[str, Any] | None:
+def run_batch(job: BatchJob) -> dict[str, Any] | None:
     """What the board printed, see localfleet/on_board/batch.py; None where its heap did not do.
 
     Raises:
         LocalFleetError: something else was wrong.
     """
-    spec = wanted.spec
-    x, y = given(spec, wanted.samples)
+    spec = job.spec
+    x, y = given(spec, job.stored)
     plan = {field.name: getattr(spec.plan, field.name) for field in fields(Plan)}
     with Emulator("cortex-m0") as board:
         board.add(compiled_client("cortex-m0"))
@@ -94,7 +100,7 @@ def run_batch(wanted: Stored) -> dict[str, Any] | None:
         labels = y.astype(np.uint8 if spec.is_classifier else "<i2")
         (board.folder / "y.bin").write_bytes(labels.tobytes())
         try:
-            lines = board.run("batch.mpy", "case.json", str(wanted.samples))
+            lines = board.run("batch.mpy", "case.json", str(job.stored))
         except ProcessError as error:
             if "MemoryError" in str(error):
                 return None

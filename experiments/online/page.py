@@ -1,127 +1,186 @@
-"""The page and the pictures of the experiment `online`."""
+"""The page, the pictures and the tables of the experiment `online`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from experiments.harness.plots import Plot, Series
-from experiments.harness.report import Estimate, markdown
+from experiments.harness.prose import Prose
+from experiments.harness.report import Report, markdown
 from experiments.methods.tinymetafed import BATCH
 from experiments.online import streams
-from experiments.online.board_memory import Stored
+from simulation.statistics import Estimate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from experiments.harness.study import Outcome
-    from experiments.online.run import Effort, Followed
+    from experiments.harness.report import Row
+    from experiments.online.result import BatchMemory, Heap, LearnerResult, OnlineResult
 
+PROSE: Final = Prose(Path(__file__).with_name("page.md"))
 KILO: Final = 1000
+HEAD: Final = ("stream", "learner", "along the stream", "after it", "mega-operations")
 
 
-def value_text(each: Followed, error: Estimate) -> str:
-    """A loss, or the share of classes told."""
+def report(result: OnlineResult) -> Report:
+    """All that the experiment leaves in its folder."""
+    lines = [
+        [
+            f"{each.scenario.network}, {each.kind}",
+            each.name,
+            _value(each, each.along),
+            _value(each, each.final),
+            f"{each.operations / 1e6:.2f}",
+        ]
+        for each in result.learners
+    ]
+    return Report(
+        title="Online beside batch",
+        results={"learners": [_record(result, each) for each in result.learners]},
+        tables=_tables(result),
+        plots=_plots(result.learners),
+        summary=(HEAD, lines),
+        findings=_findings(result),
+        protocol=_protocol(result),
+    )
+
+
+def _record(result: OnlineResult, each: LearnerResult) -> dict[str, Any]:
+    """For results.json."""
+    is_loss = each.scenario.metric == "loss"
+    record = {
+        "network": each.scenario.network,
+        "stream": each.kind,
+        "learner": each.name,
+        "stored": each.learner.stored,
+        "rate": each.learner.rate,
+        "epochs": each.learner.epochs,
+        each.scenario.metric: _estimate(each.along, is_loss=is_loss),
+        "final": _estimate(each.final, is_loss=is_loss),
+        "operations": each.operations,
+        "memory": result.heap(each),
+        "curve": [
+            [samples, 0, value.mean if is_loss else 1 - value.mean] for samples, value in each.curve
+        ],
+    }
+    if each.kind == "switching":
+        record["adapts_in"] = each.adapts_in(each.settled())
+    return record
+
+
+def _estimate(error: Estimate, *, is_loss: bool) -> dict[str, float]:
+    return {"mean": error.mean if is_loss else 1 - error.mean, "ci95": error.ci95}
+
+
+def _tables(result: OnlineResult) -> dict[str, list[Row]]:
+    runs: list[Row] = []
+    curves: list[Row] = []
+    search: list[Row] = []
+    for each in result.learners:
+        name: Row = {
+            "network": each.scenario.network,
+            "stream": each.kind,
+            "learner": each.name,
+        }
+        runs += [
+            {**name, "seed": seed, "error": run.along, "final": run.final}
+            for seed, run in enumerate(each.runs)
+        ]
+        curves += [
+            {**name, "samples": samples, "error": error.mean, "ci95": error.ci95}
+            for samples, error in each.curve
+        ]
+        search += [{**name, **asdict(candidate)} for candidate in each.candidates]
+    memory = [_memory_row(each) for each in result.memory]
+    return {"runs": runs, "curves": curves, "search": search, "memory": memory}
+
+
+def _memory_row(memory: BatchMemory) -> Row:
+    row: Row = {"network": memory.network, "stored": memory.stored}
+    if memory.heap is None:
+        return row | {"missing": memory.missing or ""}
+    return row | asdict(memory.heap)
+
+
+def _value(each: LearnerResult, error: Estimate) -> str:
+    """A loss, or an accuracy."""
     if each.scenario.metric == "loss":
         return error.text()
     return f"{100 * (1 - error.mean):.1f} % ± {100 * error.ci95:.1f}"
 
 
-def summary(followed: Sequence[Followed]) -> tuple[list[str], list[list[str]]]:
-    """A line a stream and way of learning."""
-    head = ["stream", "learner", "along the stream", "after it", "mega-operations"]
-    return head, [
-        [
-            f"{each.scenario.network}, {each.kind}",
-            each.name,
-            value_text(each, each.along),
-            value_text(each, each.final),
-            f"{each.operations / 1e6:.2f}",
-        ]
-        for each in followed
-    ]
-
-
-def plots(followed: Sequence[Followed]) -> list[Plot]:
+def _plots(learners: Sequence[LearnerResult]) -> list[Plot]:
     """The error, or the accuracy, along each kind of stream."""
-    made: dict[tuple[str, str], list[Followed]] = {}
-    for each in followed:
-        made.setdefault((each.scenario.network, each.kind), []).append(each)
+    groups: dict[tuple[str, str], list[LearnerResult]] = {}
+    for each in learners:
+        groups.setdefault((each.scenario.network, each.kind), []).append(each)
     return [
         Plot(
-            f"{network}-{kind}",
-            f"{network}, {kind}: each sample tested, then learned",
-            "samples seen",
-            some[0].scenario.metric,
-            [_series(each) for each in some],
+            name=f"{network}-{kind}",
+            title=f"{network}, {kind}: each sample tested, then learned",
+            x="samples seen",
+            y=some[0].scenario.metric,
+            series=[_series(each) for each in some],
             log_y=some[0].scenario.metric == "loss",
         )
-        for (network, kind), some in made.items()
+        for (network, kind), some in groups.items()
     ]
 
 
-def _series(each: Followed) -> Series:
-    curve = each.curve()
+def _series(each: LearnerResult) -> Series:
+    curve = each.curve
     values = [error.mean for _, error in curve]
     if each.scenario.metric == "accuracy":
         values = [1 - value for value in values]
     # Of two seeds an interval says nothing and hides all curves.
     widths = [error.ci95 for _, error in curve] if len(each.runs) > 2 else None
-    return Series(each.name, [samples for samples, _ in curve], values, widths)
+    return Series(name=each.name, x=[samples for samples, _ in curve], y=values, ci95=widths)
 
 
-def heap(each: Followed, taken: Mapping[Stored, Outcome]) -> int | None:
-    """Bytes of heap in use on a board; None where they were not measured, or there is no room."""
-    stored = each.learner.stored
-    outcome = taken[Stored(each.scenario.network, 8 if stored == 1 else stored)]
-    if "online" not in outcome:
-        return None
-    if stored == 1:
-        return int(outcome["online"])
-    return None if outcome["taken"] is None else int(outcome["online"] + outcome["taken"])
-
-
-def findings(followed: Sequence[Followed], taken: Mapping[Stored, Outcome]) -> str:
-    """What the runs say."""
-    asked = (
-        "Asked was: what does it cost a board, and what does it gain, to use each sample once and "
-        "store none, instead of storing samples and learning from them in batches?"
-    )
-    parts = [asked]
-    for network in dict.fromkeys(each.scenario.network for each in followed):
-        some = [each for each in followed if each.scenario.network == network]
+def _findings(result: OnlineResult) -> str:
+    parts = [PROSE.fill("question")]
+    for network in result.efforts:
+        some = [each for each in result.learners if each.scenario.network == network]
         parts.append(f"## {network.capitalize()}")
-        parts += [_beside(some, kind) for kind in dict.fromkeys(each.kind for each in some)]
+        kinds = dict.fromkeys(each.kind for each in some)
+        parts += [_beside([each for each in some if each.kind == kind]) for kind in kinds]
         parts.append(_switches([each for each in some if each.kind == "switching"]))
-    parts.append(_memory(taken))
+    parts.append(_memory(result.memory))
     return "\n\n".join(parts)
 
 
-def _beside(some: Sequence[Followed], kind: str) -> str:
+def _beside(some: Sequence[LearnerResult]) -> str:
     """Online beside those that take as many operations, and those that may take more."""
-    ours, *others = [each for each in some if each.kind == kind and each.name != "online"]
-    shipped = next(each for each in some if each.kind == kind and each.name == "online")
+    shipped = next(each for each in some if not each.method.is_searched)
+    ours = next(each for each in some if each.method.stored == 1 and each.method.is_searched)
+    batches = [each for each in some if each.method.stored > 1]
     lines = [
         [
-            other.name,
-            _ratio(shipped.alongs, other.alongs),
-            _ratio(ours.alongs, other.alongs),
-            _ratio(ours.finals, other.finals),
-            f"{other.operations / ours.operations:.1f}",
+            batch.name,
+            _ratio(shipped.alongs, batch.alongs),
+            _ratio(ours.alongs, batch.alongs),
+            _ratio(ours.finals, batch.finals),
+            f"{batch.operations / ours.operations:.1f}",
         ]
-        for other in others
+        for batch in batches
     ]
-    best = min(others, key=lambda other: other.along.mean)
-    last = min(others, key=lambda other: other.final.mean)
+    best = min(batches, key=lambda batch: batch.along.mean)
+    last = min(batches, key=lambda batch: batch.final.mean)
     head = ["learner", "online to its", "with searched rate", "after the stream", "its operations"]
-    return (
-        f"**{kind.capitalize()}.** Along the stream, online with a searched rate comes to "
-        f"{value_text(ours, ours.along)}, at the spec's rate to "
-        f"{value_text(shipped, shipped.along)}; the best batch learner, {best.name}, to "
-        f"{value_text(best, best.along)} with {best.operations / ours.operations:.1f} times the "
-        f"operations. After it online has {value_text(ours, ours.final)}, and the best of batches, "
-        f"{last.name}, {value_text(last, last.final)}. Ratios of errors, a seed's online to its "
-        "batch (below 1: online errs less), and of operations, batch to online:\n\n"
-        f"{markdown(head, lines)}"
+    return PROSE.fill(
+        "beside",
+        kind=ours.kind.capitalize(),
+        ours=_value(ours, ours.along),
+        shipped=_value(shipped, shipped.along),
+        best=best.name,
+        best_value=_value(best, best.along),
+        best_operations=f"{best.operations / ours.operations:.1f}",
+        ours_final=_value(ours, ours.final),
+        last=last.name,
+        last_value=_value(last, last.final),
+        table=markdown(head, lines),
     )
 
 
@@ -130,65 +189,50 @@ def _ratio(ours: Sequence[float], its: Sequence[float]) -> str:
     return Estimate.of([mine / other for mine, other in zip(ours, its, strict=True)]).text(".2f")
 
 
-def _switches(some: Sequence[Followed]) -> str:
+def _switches(some: Sequence[LearnerResult]) -> str:
     """How soon each is near its own level again, and near the best one."""
     least = min(each.settled() for each in some)
     lines = [
         [
             each.name,
             f"{each.settled():.3f}",
-            *(_samples(each.adapts_in(level)) for level in (each.settled(), least)),
+            _samples(each.adapts_in(each.settled())),
+            _samples(each.adapts_in(least)),
         ]
         for each in some
     ]
     head = ["learner", "error when settled", "samples to 1.1 x its own", "to 1.1 x the least"]
-    return (
-        "**After a switch.** Settled is the last quarter of a task; of classes, an error is the "
-        "share not told. Errors are means over boards, switches, seeds and the last eight samples, "
-        f"so that none can be there before the eighth.\n\n{markdown(head, lines)}"
-    )
+    return PROSE.fill("switches", table=markdown(head, lines))
 
 
 def _samples(count: int | None) -> str:
     return f"not in {streams.EVERY}" if count is None else str(count)
 
 
-def _memory(taken: Mapping[Stored, Outcome]) -> str:
-    missing = next((each["missing"] for each in taken.values() if "missing" in each), None)
+def _memory(memory: Sequence[BatchMemory]) -> str:
+    heaps = [(each, each.heap) for each in memory if each.heap is not None]
+    missing = next((each.missing for each in memory if each.missing is not None), None)
     if missing is not None:
-        return f"## Memory\n\nNot measured, for there is no emulated board here: {missing}"
-    lines = [
-        [
-            stored.network,
-            str(stored.samples),
-            f"{outcome['online'] / KILO:.1f}",
-            *(
-                ["no room", "no room"]
-                if outcome["taken"] is None
-                else [f"{outcome[what] / KILO:.1f}" for what in ("samples", "taken")]
-            ),
-            "yes" if outcome["fits"] else "no",
-        ]
-        for stored, outcome in taken.items()
-    ]
-    free = next(iter(taken.values()))["free"]
+        return PROSE.fill("no-memory", missing=missing)
     head = ["network", "stored", "online, KB", "samples, KB", "with gradient, KB", "fits"]
-    return (
-        "## Memory\n\nMeasured on the emulated Cortex-M0, whose empty heap has "
-        f"{free / KILO:.1f} KB. Online is all that a whole client has in use at the end of a "
-        "round. What a batch takes comes on top: the stored samples, then with the gradient. "
-        "'No room' is a MemoryError of the network alone with these arrays, without a client. "
-        "Fits: a whole client played a round in the heap that the arrays leave.\n\n"
-        f"{markdown(head, lines)}"
-    )
+    lines = [[each.network, str(each.stored), *_heap(heap)] for each, heap in heaps]
+    free = heaps[0][1].free
+    return PROSE.fill("memory", free=f"{free / KILO:.1f}", table=markdown(head, lines))
 
 
-def protocol(followed: Sequence[Followed], efforts: Mapping[str, Effort]) -> str:
-    """All that somebody needs to know who wants to make it again, or to doubt it."""
-    fleets = "; ".join(
+def _heap(heap: Heap) -> list[str]:
+    sizes = [
+        "no room" if size is None else f"{size / KILO:.1f}" for size in (heap.samples, heap.arrays)
+    ]
+    return [f"{heap.online / KILO:.1f}", *sizes, "yes" if heap.fits else "no"]
+
+
+def _protocol(result: OnlineResult) -> str:
+    """All that somebody needs to know who wants to repeat it, or to doubt it."""
+    fleets = [
         f"{name}: {effort.rounds:,} rounds, then {effort.boards} boards on a stream each"
-        for name, effort in efforts.items()
-    )
+        for name, effort in result.efforts.items()
+    ]
     settings = [
         [
             f"{each.scenario.network}, {each.kind}",
@@ -196,61 +240,34 @@ def protocol(followed: Sequence[Followed], efforts: Mapping[str, Effort]) -> str
             f"{each.learner.rate:g}",
             str(each.learner.epochs),
         ]
-        for each in followed
+        for each in result.learners
     ]
-    trials = max(len(each.trials) for each in followed)
-    at_end = [
+    ends = [
         f"{each.name} ({each.scenario.network}, {each.kind}): {what}"
-        for each in followed
+        for each in result.learners
         for what in _ends(each)
     ]
-    return f"""A fleet learns as its shipped spec says; each seed has its own ({fleets}). Then \
-every board follows a stream of {streams.LENGTH} samples alone. Its global layers stay as they \
-were published; \
-its local layers begin at their seeded start and learn. All learners meet the same streams in a \
-seed, of tasks that the fleet did not learn from.
-
-**Streams.** Stationary: one task. Drifting: of sines, amplitude and phase go straight from one \
-drawn sine to another; of characters, those of a second task come more and more often in the place \
-of the first one's. Switching: another task every {streams.EVERY} samples. A drawing comes again \
-where a stream has more samples of a character than there are drawings for it: 15, five more are \
-only asked.
-
-**Learners.** Online computes as boards do, in fixed point: each sample is learned from once, as \
-it comes. A batch learner stores 8 or 32 samples and computes in float64, without rounding, which \
-is to its advantage: when they are full, it goes through them in steps of {BATCH}, each along the \
-mean gradient, once or in several epochs in the same order, and forgets them. Without `-epochs` it \
-goes through them once, with as many operations as online. A batch of 32 may hold samples from \
-before and after a switch; one of 8 does not, for switches come when it is empty.
-
-**Settings** of each learner were searched for each kind of stream with the same effort: a grid of \
-{trials} trials of rates, or of rates and epochs, by the error along streams of other tasks, from \
-a start of another fleet. `online` has the spec's rate, and no search. All trials are in \
-`trials.csv`. Found at an end of its grid, so that what lies beyond may do better: \
-{"; ".join(at_end) or "nothing"}.
-
-**Errors.** Each sample is tested before it is learned from (prequential error; Gama, Sebastião \
-and Rodrigues, "On evaluating stream learning algorithms", 2013). After the stream {streams.ASKED} \
-other samples of its last task are asked. A loss is a squared error. Numbers are means over seeds \
-with 95 % intervals (Student's t). Operations are multiply-accumulates of one board's learning \
-along a whole stream; tests are not counted.
-
-**Memory** of batches is measured by `localfleet/on_board/batch.py` with the networks of the \
-shipped specs and the kernels that ship. Samples are stored with 16 bits a value in one piece, \
-which loses nothing, and a class in a byte; the gradient is in words of 32 bits, and as large as \
-the larger of the local and the global side, since a round learns both. Streams learn only the \
-local side, whose gradient is smaller. Pixels stored in a byte each would take half of the \
-samples' room. The last number of stored samples of each network is a round's.
-
-{markdown(["settings", "learner", "rate", "epochs"], settings)}"""
+    return PROSE.fill(
+        "protocol",
+        fleets="; ".join(fleets),
+        length=str(streams.LENGTH),
+        every=str(streams.EVERY),
+        batch=str(BATCH),
+        candidates=str(max(len(each.candidates) for each in result.learners)),
+        ends="; ".join(ends) or "nothing",
+        test_samples=str(streams.TEST_SAMPLES),
+        settings=markdown(["settings", "learner", "rate", "epochs"], settings),
+    )
 
 
-def _ends(each: Followed) -> list[str]:
-    """Which of the settings found are the least or the most of what was tried."""
-    found = (("rate", each.learner.rate), ("epochs", each.learner.epochs))
-    tried = [sorted({trial[at] for trial in each.trials}) for at in (0, 1)]
-    return [
-        f"{value:g} {what}" if what == "epochs" else f"{what} {value:g}"
-        for (what, value), values in zip(found, tried, strict=True)
-        if len(values) > 1 and value in (values[0], values[-1])
-    ]
+def _ends(each: LearnerResult) -> list[str]:
+    """Which of the settings found are the least or the most of the grid."""
+    rate, epochs = each.learner.rate, each.learner.epochs
+    rates = sorted({candidate.rate for candidate in each.candidates})
+    counts = sorted({candidate.epochs for candidate in each.candidates})
+    ends = []
+    if len(rates) > 1 and rate in {rates[0], rates[-1]}:
+        ends.append(f"rate {rate:g}")
+    if len(counts) > 1 and epochs in {counts[0], counts[-1]}:
+        ends.append(f"{epochs} epochs")
+    return ends

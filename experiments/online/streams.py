@@ -30,13 +30,13 @@ EVERY: Final = 72
 TASKS: Final = 4
 """Of a stream that switches."""
 LENGTH: Final = TASKS * EVERY
-ASKED: Final = 25
-"""Samples asked after the stream, of the task at its end."""
-_KEPT: Final = 5
-"""Drawings of a character that are only asked."""
+TEST_SAMPLES: Final = 25
+"""Held out until the stream is over, of the task at its end."""
+_HELD_OUT: Final = 5
+"""Drawings of a character that no stream has."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Streams:
     """One a board; the second axis runs over boards, as engines take samples."""
 
@@ -44,9 +44,9 @@ class Streams:
     """Shape (LENGTH, boards, inputs)."""
     y: Words
     """Shape (LENGTH, boards, outputs or 1)."""
-    asked_x: Words
-    """Shape (ASKED, boards, inputs); none of these is in the stream."""
-    asked_y: Words
+    test_x: Words
+    """Shape (TEST_SAMPLES, boards, inputs); none of these is in the stream."""
+    test_y: Words
 
 
 def draw(tasks: Samples, kind: Kind, boards: int, rng: np.random.Generator) -> Streams:
@@ -66,7 +66,8 @@ def draw(tasks: Samples, kind: Kind, boards: int, rng: np.random.Generator) -> S
         return _sines(kind, boards, rng)
     if isinstance(tasks, CharacterTasks):
         each = [_characters(tasks, kind, rng) for _ in range(boards)]
-        return Streams(*(np.stack(parts, axis=1) for parts in zip(*each, strict=True)))
+        x, y, test_x, test_y = (np.stack(parts, axis=1) for parts in zip(*each, strict=True))
+        return Streams(x=x, y=y, test_x=test_x, test_y=test_y)
     raise TypeError(f"there are no streams of {type(tasks).__name__}")
 
 
@@ -85,14 +86,16 @@ def _sines(kind: Kind, boards: int, rng: np.random.Generator) -> Streams:
     """Amplitudes and phases as those of :class:`SineTasks`, and on straight ways between them."""
     amplitudes = rng.uniform(0.1, 5, (boards, TASKS))
     phases = rng.uniform(0, 2 * np.pi, (boards, TASKS))
-    at = np.concatenate([places(kind), np.full(ASKED, places(kind)[-1])])
+    at = np.concatenate([places(kind), np.full(TEST_SAMPLES, places(kind)[-1])])
     amplitude, phase = (
         np.array([np.interp(at, np.arange(TASKS), ends) for ends in each]).T[..., None]
         for each in (amplitudes, phases)
     )
     x = rng.uniform(-5, 5, amplitude.shape)
     inputs, labels = (fixed.to_activation(each) for each in (x, amplitude * np.sin(x + phase)))
-    return Streams(inputs[:LENGTH], labels[:LENGTH], inputs[LENGTH:], labels[LENGTH:])
+    return Streams(
+        x=inputs[:LENGTH], y=labels[:LENGTH], test_x=inputs[LENGTH:], test_y=labels[LENGTH:]
+    )
 
 
 def _characters(
@@ -105,7 +108,7 @@ def _characters(
             f"{len(tasks.drawings)} characters are held out, but a stream takes {count}: give a "
             "larger data set"
         )
-    # No character is in two tasks: its drawings are asked after one of them.
+    # No character is in two tasks: its drawings are held out for one of them.
     characters = rng.choice(len(tasks.drawings), count, replace=False).reshape(TASKS, -1)
     drawings = tasks.drawings.shape[1]
     orders = rng.permuted(
@@ -119,13 +122,13 @@ def _characters(
     )
     x = []
     for task, way in zip(which.tolist(), y.tolist(), strict=True):
-        drawing = orders[task, way, seen[task, way] % (drawings - _KEPT)]
+        drawing = orders[task, way, seen[task, way] % (drawings - _HELD_OUT)]
         seen[task, way] += 1
         x.append(tasks.drawings[characters[task, way], drawing].ravel())
     last = int(places(kind)[-1])
-    asked_y = np.resize(np.arange(tasks.ways), ASKED)
-    asked_x = [
-        tasks.drawings[characters[last, way], orders[last, way, -1 - n // tasks.ways % _KEPT]]
-        for n, way in enumerate(asked_y.tolist())
+    test_y = np.resize(np.arange(tasks.ways), TEST_SAMPLES)
+    test_x = [
+        tasks.drawings[characters[last, way], orders[last, way, -1 - n // tasks.ways % _HELD_OUT]]
+        for n, way in enumerate(test_y.tolist())
     ]
-    return np.array(x), y[:, None], np.array(asked_x).reshape(ASKED, -1), asked_y[:, None]
+    return np.array(x), y[:, None], np.array(test_x).reshape(TEST_SAMPLES, -1), test_y[:, None]

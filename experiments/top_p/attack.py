@@ -1,13 +1,13 @@
-"""What an observer learns from an update: about the board's task, and about its samples.
+"""What an observer infers from an update: about the board's task, and about its samples.
 
 The observer is honest but curious, and sees what the aggregator and the broker see: the spec with
 its seeds, the published version, and one board's update as it is decoded. It does not see support
 samples, query samples, or the local layers that came of them, but it knows from which seeded start
 the board reconstructed. A better attack may exist: what is found here is the least that leaks.
 
-On sines the observer plays boards of its own from the same version, with sines that it knows, and
-looks for those whose changes lie next to the update: whoever can simulate a board can do so. It
-tells the sine as their mean.
+On sines the observer simulates boards of its own from the same version, with sines that it knows,
+and looks for those whose changes lie next to the update: whoever can simulate a board can do so. It
+infers the sine as their mean.
 
 On characters it asks of a drawing whether the board updated from it. An update goes against the
 gradients of the samples behind it, so the score is the cosine of the update and the negative
@@ -20,12 +20,12 @@ collaborative learning", 2019.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from experiments.methods.settings import Setting, spec_of
-from experiments.methods.tinymetafed import Fleet, Recipe
+from experiments.methods.tinymetafed import Recipe, TinyMetaFed
 from protocol import sparse
 from simulation.engine.fixed import Engine
 from simulation.engine.float64 import UNIT, VALUE, FloatEngine
@@ -51,7 +51,7 @@ AT_ONCE: Final = 50
 """Boards attacked at a time."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Attack:
     """A job: one observer of one fleet, at every P and width of values."""
 
@@ -63,7 +63,7 @@ class Attack:
     boards: int
     """Attacked."""
     own: int
-    """Boards that the observer plays itself, on sines."""
+    """Boards that the observer simulates, on sines."""
     percents: tuple[float, ...]
     bits: tuple[int, ...]
     step: float = 1.0
@@ -72,18 +72,22 @@ class Attack:
 
 
 def attack(job: Attack) -> Outcome:
-    """What the observer learns, by ``P/bits``.
+    """What the observer infers at every P and width.
 
-    ``task``: the share of a sine's square that it tells, 1 for all and 0 for no more than a guess
-    without an update. ``drawing``: the AUC of telling a query drawing from another one of the same
-    character; ``character``: from one of another board's characters; 0.5 is a guess. Both also as
-    ``... told``, by an observer who is told the reconstructed local layers: how much of its
-    ignorance is owed to their absence.
+    Returns:
+        ``inferences``, a list of ``percent``, ``value_bits``, ``secret``, ``local_known`` and
+        ``value``. The value of a ``task`` is the share of a sine's square that is inferred, 1 for
+        all and 0 for no more than a guess without an update. Of a ``drawing`` it is the AUC of
+        separating a query drawing from another one of the same character; of a ``character``, from
+        one of another board's characters; 0.5 is a guess. ``local_known``: by an observer who has
+        the reconstructed local layers, which says how much their absence hides.
     """
-    setting = Setting(job.scenario, 1, 1, local=job.local, step=job.step, seed=job.seed)
+    setting = Setting(
+        scenario=job.scenario, tasks=1, points=1, local=job.local, step=job.step, seed=job.seed
+    )
     spec = spec_of(setting)
     learned, _ = job.scenario.tasks()
-    fleet = Fleet(Recipe(spec), learned, job.seed)
+    fleet = TinyMetaFed(Recipe(spec), learned, job.seed)
     for _ in zip(range(job.rounds), fleet.play(), strict=False):
         pass
     published = fleet.published
@@ -135,7 +139,7 @@ def _find_sines(
     changes, _ = _learn(spec, published, x, y, rng)
     x, y, known = _sines(tasks, job.own, rng)
     own = _learn(spec, published, x, y, rng)[0].astype(np.float64)
-    outcome: dict[str, Any] = {}
+    inferences = []
     for percent in job.percents:
         for bits in job.bits:
             seen = _sent(spec, changes, percent, bits)
@@ -144,14 +148,22 @@ def _find_sines(
             nearest = np.argpartition(distance, NEAREST, axis=1)[:, :NEAREST]
             wrong = ((known[nearest].mean(axis=1) - truth) ** 2).sum()
             blind = ((known.mean(axis=0) - truth) ** 2).sum()
-            outcome[f"{percent:g}/{bits}"] = {"task": float(1 - wrong / blind)}
-    return outcome
+            inferences.append(
+                {
+                    "percent": percent,
+                    "value_bits": bits,
+                    "secret": "task",
+                    "local_known": False,
+                    "value": float(1 - wrong / blind),
+                }
+            )
+    return {"inferences": inferences}
 
 
 def _sines(tasks: SineTasks, boards: int, rng: np.random.Generator) -> tuple[Words, Words, Reals]:
     """Boards' samples, and the sine of each by its parts of sin x and cos x; shape (boards, 2).
 
-    The parts are fitted to the samples, which tell them but for rounding.
+    The parts are fitted to the samples, which determine them but for rounding.
     """
     x, y = tasks.draw(rng, boards)
     at, value = (part[..., 0].T * VALUE for part in (x, y))
@@ -171,29 +183,35 @@ def _find_drawings(
 ) -> Outcome:
     """Scores of a member, another drawing of its character, and another board's, of each board."""
     more = replace(tasks, query=tasks.query + tasks.ways)  # The last ones are not learned from.
-    scores: dict[str, list[Reals]] = {}
+    scores: dict[tuple[float, int, bool], list[Reals]] = {}
     for at in range(0, job.boards, AT_ONCE):
         boards = min(AT_ONCE, job.boards - at)
         x, y = more.draw(rng, boards)
         changes, own = _learn(spec, published, x, y, rng)
         candidates = _candidates(x, y, spec, rng)
-        gradients = {"": _gradients(spec, published, candidates, None)}
+        gradients = {False: _gradients(spec, published, candidates, None)}
         if own is not None:
-            gradients[" told"] = _gradients(spec, published, candidates, own)
+            gradients[True] = _gradients(spec, published, candidates, own)
         for percent in job.percents:
             for bits in job.bits:
                 seen = _sent(spec, changes, percent, bits)
-                for who, each in gradients.items():
+                for local_known, each in gradients.items():
                     score = _cosines(seen, each)
-                    scores.setdefault(f"{percent:g}/{bits}{who}", []).append(score)
-    outcome: dict[str, Any] = {}
-    for name, parts in scores.items():
-        place, told = name.removesuffix(" told"), " told" if name.endswith(" told") else ""
+                    scores.setdefault((percent, bits, local_known), []).append(score)
+    inferences = []
+    for (percent, bits, local_known), parts in scores.items():
         member, same, other = np.concatenate(parts, axis=1)
-        found = outcome.setdefault(place, {})
-        found[f"drawing{told}"] = auc(member, same)
-        found[f"character{told}"] = auc(member, other)
-    return outcome
+        inferences += [
+            {
+                "percent": percent,
+                "value_bits": bits,
+                "secret": secret,
+                "local_known": local_known,
+                "value": auc(member, others),
+            }
+            for secret, others in (("drawing", same), ("character", other))
+        ]
+    return {"inferences": inferences}
 
 
 def _candidates(x: Words, y: Words, spec: Spec, rng: np.random.Generator) -> Words:

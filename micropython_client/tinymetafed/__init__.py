@@ -35,9 +35,9 @@ def __getattr__(name):
     if name in ("Client", "__version__"):
         if "tinymetafed.client" not in sys.modules:
             tidy(True)
-        from tinymetafed import client
+        from tinymetafed import client, session
 
-        return client.VERSION if name == "__version__" else client.Client
+        return session.VERSION if name == "__version__" else client.Client
     # `from tinymetafed import kernels` asks here before it looks for a module of that name.
     __import__("tinymetafed." + name)
     return sys.modules["tinymetafed." + name]

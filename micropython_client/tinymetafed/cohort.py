@@ -18,7 +18,7 @@ def ticket(board, round_):
 
 
 def is_invited(board, round_, limit, chosen):
-    """Whether a round with this limit and these chosen boards asks this board."""
+    """Whether a round with this limit and these chosen boards invites this board."""
     drawn = ticket(board, round_)
     if drawn < limit:
         return True

@@ -2,7 +2,12 @@
 
 import json
 
+from micropython import const
+
+from tinymetafed.cohort import fnv1a
 from tinymetafed.errors import ConfigError
+
+_SHARDS = const(64)
 
 # Name: (type, default or None where it must be given, what it is)
 SETTINGS = {
@@ -55,7 +60,26 @@ def load(source):
         _check_name(name, settings[name])
     if not 1 <= settings["keepalive"] <= 65535:
         raise ConfigError("configuration: 'keepalive' must be 1 to 65535 seconds")
+    settings["client"] = ("tmf-%s-%s" % (settings["fleet"], settings["board"])).encode()
+    settings["topics"] = _topics(settings["fleet"], settings["board"])
     return settings
+
+
+def _topics(fleet, board):
+    """up, state, model/full/, model/canary/, plan, model/delta, round and receipt of a board."""
+    root = "tmf/v1/%s/" % fleet
+    shard = fnv1a(board) % _SHARDS
+    names = (
+        "up/%d/%s" % (shard, board),
+        "board/%s/state" % board,
+        "model/full/",
+        "model/canary/",
+        "plan",
+        "model/delta",
+        "round",
+        "receipt/%d" % shard,
+    )
+    return [(root + name).encode() for name in names]
 
 
 def _address(broker):

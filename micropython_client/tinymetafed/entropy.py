@@ -8,7 +8,7 @@ _WIDE = const(0)  # see kernels.py
 # The table of a loss.
 _COUNT = const(0)  # outputs
 _LOSS = const(1)  # sum
-_CORRECT = const(2)  # classes told right
+_CORRECT = const(2)  # samples whose class was correct
 _LOSS_CLIP = const(3)  # largest error
 
 _ACTIVATION_MAX = const(8191)

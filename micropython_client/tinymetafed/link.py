@@ -73,8 +73,15 @@ class Link(MQTTClient):
     Every method may raise OSError or umqtt's MQTTException; after that, close and connect again.
     """
 
-    def __init__(self, name, host, port, user, password, keepalive):
-        super().__init__(name, host, port, user, password, keepalive)
+    def __init__(self, settings):
+        super().__init__(
+            settings["client"],
+            settings["host"],
+            settings["port"],
+            settings["user"] or None,
+            settings["password"],
+            settings["keepalive"],
+        )
         self._poller = select.poll()
         self._raw = None
         self._buffer = bytearray(_PACKET)

@@ -86,7 +86,7 @@ class Network:
                 self._pair = words(2)
                 self._x.take_own(memoryview(self._pair)[:1])
                 self._y.take_own(memoryview(self._pair)[1:])
-        # Outputs, sum of losses, classes told right, largest error.
+        # Outputs, sum of losses, samples whose class was correct, largest error.
         self.tally = array("i", (self.outputs, 0, 0, plan.clip))
         self._forward = [self._x.feeds(self._layers[0].forward(self._x.words))]
         for layer in self._layers[1:]:

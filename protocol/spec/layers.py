@@ -53,7 +53,13 @@ class LayerShape:
         """The inverse of :attr:`compiled`."""
         kind, height, width, channels, outputs, kernel, stride, flags, _limit = numbers
         return cls(
-            *(Kind(kind), height, width, channels, outputs, kernel, stride),
+            kind=Kind(kind),
+            height=height,
+            width=width,
+            channels=channels,
+            outputs=outputs,
+            kernel=kernel,
+            stride=stride,
             relu=bool(flags & RELU),
             local=bool(flags & LOCAL),
         )

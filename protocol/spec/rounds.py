@@ -41,7 +41,7 @@ class Rounds(Part):
         default=0.0,
         ge=0,
         le=10,
-        description="Boards asked beyond the cohort, as a share of it, in case some fail.",
+        description="Boards invited beyond the cohort, as a share of it, in case some fail.",
     )
     quorum: int | None = Field(
         default=None, ge=1, description="Updates that close a round; the whole cohort if not given."

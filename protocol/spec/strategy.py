@@ -129,7 +129,7 @@ def check(combine: Combine, privacy: Privacy | None, cohort: int, closing: int) 
     Args:
         combine: the spec's.
         privacy: the spec's.
-        cohort: boards asked in a round.
+        cohort: boards invited to a round.
         closing: updates that close it.
 
     Raises:

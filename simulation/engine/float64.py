@@ -3,7 +3,7 @@
 The same layers, order of steps and losses as :mod:`simulation.engine.fixed`, without rounding or
 saturation; errors are clipped where the spec says. What goes in and comes out has the same formats,
 so that one may stand for the other; what lies between are real numbers. A leading axis runs over
-boards. Unlike a board, this engine also learns from mini-batches: rivals do.
+boards. Unlike a board, this engine also learns from mini-batches: baselines do.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class FloatEngine:
 
         A board's batch may be of several samples, shapes (boards, samples, inputs) and (boards,
         samples, outputs or 1): then the step follows the mean gradient, and what is returned is the
-        sum of the losses and how many classes were told.
+        sum of the losses and how many classes were correct.
         """
         batch = x if x.ndim == 3 else x[:, None]
         labels = y if y.ndim == 3 else y[:, None]

@@ -1,4 +1,4 @@
-"""How a board goes through a phase's samples: once, one at a time, or stored and in batches."""
+"""How a board begins a round and goes through its samples: one at a time, or in stored batches."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from protocol.fixed import Words
+    from protocol.spec.spec import Spec
     from simulation.engine.fixed import Engine
     from simulation.engine.float64 import FloatEngine
 
@@ -36,7 +39,7 @@ class Passes:
             local: which side learns.
 
         Returns:
-            Sums of the losses in loss format and of the classes told, each before it was learned
+            Sums of the losses in loss format and of the correct classes, each before it was learned
             from for the first time; shapes (boards,).
         """
         loss, correct = np.zeros(engine.boards), np.zeros(engine.boards, np.int64)
@@ -46,8 +49,7 @@ class Passes:
                     facts = engine.step(x[at], y[at], local=local)
                 else:
                     some = slice(at, at + self.batch)
-                    batch = x[some].swapaxes(0, 1), y[some].swapaxes(0, 1)
-                    facts = engine.step(*batch, local=local)
+                    facts = engine.step(x[some].swapaxes(0, 1), y[some].swapaxes(0, 1), local=local)
                 if epoch == 0:
                     loss, correct = loss + facts[0], correct + facts[1]
         return loss, correct
@@ -55,3 +57,22 @@ class Passes:
 
 ONLINE: Final = Passes()
 """As boards learn: no sample is stored."""
+
+
+def begin_round(
+    engine: Engine | FloatEngine,
+    spec: Spec,
+    published: NDArray[np.integer | np.floating],
+    seeds: Sequence[int],
+) -> None:
+    """Bring every board of an engine to the start of a round.
+
+    Args:
+        engine: of the boards.
+        spec: the fleet's; its seed gives the local parameters.
+        published: the global parameters, in weight units; shape (parameters,).
+        seeds: of stochastic rounding, one a board.
+    """
+    engine.load(published, local=False)
+    engine.load(spec.local_start(), local=True)
+    engine.seed(seeds)

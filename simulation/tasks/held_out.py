@@ -217,10 +217,8 @@ def _written(
 ) -> list[CharacterTasks]:
     """The first part is learned from; the others are held out, neither split nor skewed."""
     learned, *held = parts
-    return [
-        CharacterTasks.of(spec, learned, turned=True, by_alphabet=by_alphabet, skew=skew),
-        *(CharacterTasks.of(spec, part, turned=False) for part in held),
-    ]
+    first = CharacterTasks.of(spec, learned, turned=True, by_alphabet=by_alphabet, skew=skew)
+    return [first] + [CharacterTasks.of(spec, part, turned=False) for part in held]
 
 
 def _spoken(
@@ -235,9 +233,9 @@ def _spoken(
     rng = np.random.default_rng(0)
     shifted = [_features(_moved(learned, rng) if n else learned) for n in range(VERSIONS)]
     features = np.stack(shifted)
-    return [
-        SpeakerTasks.of(spec, learned, features, voices=VOICES, settled=settled, skew=skew),
-        *(SpeakerTasks.of(spec, part, _features(part)[None], voices=VOICES) for part in held),
+    first = SpeakerTasks.of(spec, learned, features, voices=VOICES, settled=settled, skew=skew)
+    return [first] + [
+        SpeakerTasks.of(spec, part, _features(part)[None], voices=VOICES) for part in held
     ]
 
 
@@ -246,10 +244,8 @@ def _logged(
 ) -> list[LogTasks]:
     """As :func:`_written`."""
     learned, *held = parts
-    return [
-        LogTasks.of(spec, learned, mixed=mixed, skew=skew),
-        *(LogTasks.of(spec, part) for part in held),
-    ]
+    first = LogTasks.of(spec, learned, mixed=mixed, skew=skew)
+    return [first] + [LogTasks.of(spec, part) for part in held]
 
 
 def _moved(data: keywords.Keywords, rng: np.random.Generator) -> keywords.Keywords:

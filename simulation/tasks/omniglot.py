@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 from zipfile import BadZipFile
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from simulation.errors import DataError
 from simulation.tasks.split import held_out
@@ -131,10 +130,12 @@ def _from_folders(path: Path) -> Omniglot:
 
 def _read(file: Path) -> NDArray[np.bool_]:
     """The ink of a drawing, which is black on white."""
+    from PIL import Image  # noqa: PLC0415 - of the extra `research`; an .npz does without
+
     try:
         with Image.open(file) as image:
             paper = np.asarray(image.convert("1"), np.bool_)
-    except (OSError, UnidentifiedImageError) as error:
+    except OSError as error:
         raise DataError(f"{file}: not a PNG ({error}); {HOW}") from error
     if paper.shape != (SIDE, SIDE):
         raise DataError(f"{file}: {paper.shape} pixels; Omniglot's drawings have {SIDE} x {SIDE}")

@@ -57,7 +57,13 @@ class SpeakerTasks(Tasks):
         flat = features.reshape(*features.shape[:2], -1)
         training, ways = spec.training, spec.layers[-1].outputs
         return cls(
-            *(flat, data.keyword, data.speaker, voices, ways, training.support, training.query),
+            features=flat,
+            keyword=data.keyword,
+            speaker=data.speaker,
+            voices=voices,
+            ways=ways,
+            support=training.support,
+            query=training.query,
             settled=settled,
             skew=skew,
         )

@@ -44,10 +44,12 @@ RATE: Final = 16000
 WINDOW: Final = 512
 """Samples of a frame: 32 ms. Frames lie side by side, so that a board keeps one of them."""
 FRAMES: Final = RATE // WINDOW
+# fmt: off
 EDGES: Final = (
-    *(3, 6, 9, 13, 17, 22, 27, 33, 40, 47, 55),
-    *(64, 75, 86, 99, 113, 129, 147, 167, 190, 215, 243),
+    3, 6, 9, 13, 17, 22, 27, 33, 40, 47, 55,
+    64, 75, 86, 99, 113, 129, 147, 167, 190, 215, 243,
 )
+# fmt: on
 """Bins (of 31.25 Hz) where triangles begin, peak and end: mel-spaced, rounded."""
 BANDS: Final = len(EDGES) - 2
 FLOOR_BITS: Final = 15

@@ -1,4 +1,4 @@
-"""What happens to an update: what is counted, what is refused and why, and that nothing raises."""
+"""What happens to a message: what is journaled, what is refused and why; nothing raises."""
 
 import itertools
 from collections.abc import Iterator
@@ -19,6 +19,7 @@ from protocol.sparse import decode, encode
 from protocol.spec.spec import Spec
 from protocol.topics import Topics
 from rounds.core import RejectReason, RoundCore
+from rounds.intake import Intake
 from rounds.learning import Basis
 from rounds.sums import PartialSum
 from runtime.errors import StateError
@@ -33,7 +34,20 @@ def update(board: str = BOARDS[0], round_: int = 0, entries: int = 5) -> Update:
     block = encode(changes, np.arange(1, entries + 1), SPEC.tensors)
     plan = SPEC.plan
     return Update(
-        plan.lineage, round_, board, 1, plan.support, plan.query, 100, 200, 3, 10, 20, 3, 4, block
+        lineage=plan.lineage,
+        round=round_,
+        board=board,
+        nonce=1,
+        support=plan.support,
+        query=plan.query,
+        support_loss=100,
+        query_loss=200,
+        query_correct=3,
+        bytes_up=10,
+        bytes_down=20,
+        milliseconds=3,
+        heap_free=4,
+        changes=block,
     )
 
 
@@ -51,14 +65,15 @@ class Bench:
         for board in BOARDS:
             self.core.board_awake(board)
         self.core.tick(0)
-        self.ingest = Ingest(SPEC, self.core, self.journal, {})
+        self.intake = Intake(SPEC, self.core, journaled_digest=self.journal.digest)
+        self.ingest = Ingest(SPEC, self.intake, self.journal)
         assert self.core.cohort is not None
         self.cohort = self.core.cohort
 
     @property
     def total(self) -> PartialSum:
         """Of all that counts; nothing is late here."""
-        return self.ingest.sums.get(Basis(0, is_canary=False), PartialSum(SPEC.global_count))
+        return self.intake.sums.get(Basis(0, is_canary=False), PartialSum(SPEC.global_count))
 
     def payloads(self) -> list[bytes]:
         return [payload for _, payload in self.journal.payloads(0)]
@@ -107,9 +122,9 @@ def test_a_group_is_journaled_summed_and_receipted(bench: Bench) -> None:
 
 def test_after_a_restart_the_sum_is_the_same(bench: Bench) -> None:
     bench.ingest.take([arrived(update(board, entries=i)) for i, board in enumerate(BOARDS)])
-    again = Ingest(SPEC, bench.core, bench.journal, {})
-    assert len(again.restore(0)) == len(BOARDS)
-    (total,) = again.sums.values()
+    intake = Intake(SPEC, bench.core)
+    assert len(Ingest(SPEC, intake, bench.journal).restore(0)) == len(BOARDS)
+    (total,) = intake.sums.values()
     assert total.changes.tobytes() == bench.total.changes.tobytes()
     assert total.losses(1) == bench.total.losses(1)
 
@@ -121,11 +136,11 @@ def test_what_cannot_be_journaled_does_not_count(bench: Bench) -> None:
         def append(self, entries: object) -> None:
             raise StateError(f"full: {entries}")
 
-    ingest = Ingest(SPEC, bench.core, Full(), {})
+    ingest = Ingest(SPEC, bench.intake, Full())
     with pytest.raises(StateError, match="full"):
         ingest.take([arrived(update())])
     assert bench.cohort.answered == {}
-    assert ingest.sums == {}
+    assert bench.intake.sums == {}
 
 
 # --- What is refused
@@ -150,7 +165,8 @@ def test_reasons(bench: Bench) -> None:
         (RejectReason.SPARSE, arrived(replace(fine, changes=fine.changes[:-1]))),
         (RejectReason.SPARSE, arrived(update(entries=plan.top + 1))),
     ]
-    assert bench.reasons(*(message for _, message in cases)) == [reason for reason, _ in cases]
+    reasons, messages = zip(*cases, strict=True)
+    assert bench.reasons(*messages) == list(reasons)
     assert bench.payloads() == []
 
 
@@ -187,7 +203,9 @@ def test_a_refused_update_does_not_stand_in_the_way_of_a_sound_one(bench: Bench)
     taken = bench.ingest.take([arrived(message) for message in group])
     assert taken.accepted == [update()]
     assert {rejected.reason for rejected in taken.rejected} == {
-        *(RejectReason.SPARSE, RejectReason.GARBLED, RejectReason.CONFLICT)
+        RejectReason.SPARSE,
+        RejectReason.GARBLED,
+        RejectReason.CONFLICT,
     }
     assert taken.receipts == {0: {BOARDS[0]}}
 

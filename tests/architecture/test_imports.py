@@ -52,7 +52,7 @@ def test_a_boards_files_import_each_other_in_no_circle() -> None:
     the client may lean on the package."""
     known = modules("tinymetafed", PROJECT / BOARDS)
     imports = graph(known)
-    assert "tinymetafed.network" in imports["tinymetafed.client"]
+    assert "tinymetafed.session" in imports["tinymetafed.client"]
     body = parsed(known["tinymetafed"]).body
     at_once = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
     imports["tinymetafed"] = set(chain.from_iterable(imported(node, known) for node in at_once))

@@ -8,15 +8,16 @@ import json
 import sys
 from binascii import hexlify, unhexlify
 
-from tinymetafed import Client, client
+from tinymetafed import Client, session
 
-client._say = lambda _: None  # What it says would stand among the lines of JSON.
+session.say = lambda _: None  # What it says would stand among the lines of JSON.
 
 board = Client({"broker": "127.0.0.1", "fleet": sys.argv[1], "board": "one"})
 with open(sys.argv[2]) as file:
     messages = [json.loads(line) for line in file]
 board._on_plan(unhexlify(messages[0][1]))
-board._adopt()
+while board._plan is None:
+    board.step()
 board._model.begin_fetch()
 for topic, payload in messages[1:]:
     board._on_message(topic.encode(), unhexlify(payload))

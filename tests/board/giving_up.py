@@ -9,9 +9,9 @@ import struct
 import sys
 from binascii import hexlify, unhexlify
 
-from tinymetafed import Client, client
+from tinymetafed import Client, session
 
-client._say = lambda _: None  # What it says would stand among the lines of JSON.
+session.say = lambda _: None  # What it says would stand among the lines of JSON.
 
 
 def samples():
@@ -21,22 +21,30 @@ def samples():
         yield x - 3, x * x / 10
 
 
+def step_until(board, state):
+    board.step()
+    while board.state != state:
+        board.step()
+
+
 def play(case, messages):
     plan, now, after, receipt = messages
     board = Client({"broker": "127.0.0.1:%s" % port, "fleet": fleet, "board": "one"})
     board._link.open()
+    board.begin(samples())
     board._on_plan(plan)
-    board._adopt()
+    step_until(board, "idle")
     network = board._network
     base = [i * 97 % 2001 - 1000 for i in range(len(network.theta))]
     network.base[:] = struct.pack("<%dh" % len(base), *base)
     board._model.version = 0
     board._on_round(now)
-    board._train(samples())
+    step_until(board, "encoding")
+    step_until(board, "idle")
     changes = [theta - base[i] for i, theta in enumerate(network.theta)]
     block = hexlify(bytes(board._changes)).decode()
     if case != "never sent":
-        board._send()
+        step_until(board, "waiting")
     if case == "journaled":
         board._on_receipt(receipt)
     board._on_round(after)

@@ -8,7 +8,7 @@ import json
 import sys
 from array import array
 
-from tinymetafed import Client, client
+from tinymetafed import Client, session
 from tinymetafed.messages import Plan
 from tinymetafed.network import Network
 from tinymetafed.samples import Activations, Counts
@@ -108,6 +108,18 @@ def counts():
         show("counts in %s" % name, taken(convert, network, converter, buffer))
 
 
+def step_to(board, state):
+    while board.state != state:
+        board.step()
+
+
+def learn_by_steps(board):
+    count = SAMPLES
+    while count:
+        board.step()
+        count -= 1
+
+
 def clients(port):
     for name, plan, sample in (
         ("values", SENSOR, (array("f", X), Y)),
@@ -115,24 +127,30 @@ def clients(port):
         ("counts", DRAWINGS, (Counts(64, 1 / 32768).read(COUNTS), 4)),
     ):
         board = Client({"broker": "127.0.0.1:%d" % port, "fleet": "memory", "board": "one"})
-        board._link.open()  # Adopting a plan may have something to report.
-        board._new_plan = plan
-        board._adopt()
-        board._network.begin(1)
-        samples = source(sample)
-        board._learn(samples, 1, 1)
-        for state in ("up", "down"):
-            if board._link.is_up != (state == "up"):
-                raise ValueError("the link is not %s" % state)
-            for side, local in (("local", 1), ("global", 0)):
-                size = taken(board._learn, samples, SAMPLES, local)
+        board._link.open()
+        board._new_plan = Plan(*plan[:6], 2 * SAMPLES + 1, 2 * SAMPLES, *plan[8:])
+        board.begin(source(sample))
+        step_to(board, "adopting")
+        step_to(board, "idle")
+        board._model.version = 0
+        board._round = session.Task(plan.lineage, 1, 0, 0, b"", is_invited=True)
+        step_to(board, "training")
+        board.step()
+        for side in ("local", "global"):
+            board._link.open()
+            for state in ("up", "down"):
+                if board._link.is_up != (state == "up"):
+                    raise ValueError("the link is not %s" % state)
+                size = taken(learn_by_steps, board)
                 show("client, %s, link %s, %s" % (name, state, side), size)
-            board._link.close()
+                board._link.close()
+        if board.state != "encoding":
+            raise ValueError("it learned from other samples than were meant")
         if board.skipped:
             raise ValueError("%d samples were skipped" % board.skipped)
 
 
-client._say = lambda _: None  # Stdout is for JSON.
+session.say = lambda _: None  # Stdout is for JSON.
 networks()
 counts()
 clients(int(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""A board of test_board_rounds.py, in which the test is the aggregator.
+"""A board of test_rounds.py, in which the test is the aggregator.
 
 It says in which rounds it trains and what it fetches. Where a file `hold` names a round and a
 version, it stays in the middle of its training until it has heard of that. While there is a file
@@ -14,13 +14,16 @@ from tinymetafed import Client
 class Talking(Client):
     """Says what it does about its model."""
 
-    def _fetch(self):
-        print("fetches", self._round.version)
-        super()._fetch()
+    def _go(self, event):
+        is_moved = super()._go(event)
+        if is_moved and self.state == "fetching":
+            print("fetches", self._round.version)
+        return is_moved
 
-    def _on_chunk(self, payload):
-        super()._on_chunk(payload)
-        print("chunk")
+    def _on_message(self, topic, payload):
+        super()._on_message(topic, payload)
+        if payload and bytes(topic).startswith(self._chunks):
+            print("chunk")
 
 
 def read(name):

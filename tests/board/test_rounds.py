@@ -1,249 +1,31 @@
-"""What boards do in rounds that pick them, wait for the late, or put a version on trial.
+"""What boards do in rounds that pick them, wait for the late, or have a canary.
 
 Real boards on a real broker; the test is the aggregator. What a board sends must be what the
 oracle computes, bit for bit: it learned from the right version, and nothing moved it meanwhile.
 """
 
 import json
-import queue
-import re
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
 
-import numpy as np
-import paho.mqtt.client as mqtt
 import pytest
-from numpy.typing import NDArray
-from paho.mqtt.enums import CallbackAPIVersion
 
-from localfleet import processes
 from localfleet.parts import Bits
-from localfleet.processes import Program
-from protocol import feedback
 from protocol.cohort import EVERYONE, is_canary, name_in, ticket
-from protocol.messages import Delta, Receipt, Round, Update
-from protocol.spec.spec import Spec
-from protocol.topics import Topics, shard_of
-from rounds.model import GlobalModel
-from rounds.sums import PartialSum
-from tests.conftest import Broker
-from tests.support.oracle import draw_samples, train
-from tests.support.parts import BOARD_SCRIPTS, compile_client, on_both_boards, real, run_board
+from protocol.messages import Delta
+from tests.support.lone_board import (
+    PATIENCE,
+    SPEC,
+    TOPICS,
+    A,
+    Aggregator,
+    B,
+    Start,
+    assert_learned_from,
+)
+from tests.support.parts import on_both_boards, run_board
 
 pytestmark = pytest.mark.real
-
-PATIENCE = 20.0
-"""Seconds; shorter than a board waits for a model that does not come."""
-SPEC = Spec.from_toml("""
-fleet = "test"
-seed = 7
-[model]
-inputs = 1
-loss = "mse"
-layers = [
-    { outputs = 32, activation = "relu" },
-    { outputs = 32, activation = "relu" },
-    { outputs = 1, activation = "none", local = true },
-]
-[training]
-support = 5
-query = 6
-rate_local = 0.02
-rate_global = 0.02
-percent = 20
-[rounds]
-count = 12
-cohort = 2
-deadline = 60
-step_max = 1.0
-percent_down = 30
-""")
-TOPICS = Topics(SPEC.fleet)
-A, B = "board-a", "board-b"
-SAMPLES = draw_samples(SPEC, (A, B), seed=3)
-CHUNKS = 3
-
-
-class Aggregator:
-    """The test's own hand: it announces what the test says, and hears the boards."""
-
-    def __init__(self, port: int) -> None:
-        self.models = [start()]
-        self.updates: queue.Queue[Update] = queue.Queue()
-        self.states: queue.Queue[dict[str, Any]] = queue.Queue()
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
-        self._client.on_message = self._take
-        self._client.connect("127.0.0.1", port)
-        self._client.subscribe([(TOPICS.all_updates, 1), (TOPICS.all_states, 1)])
-
-    def __enter__(self) -> Self:
-        self._client.loop_start()
-        self.publish(TOPICS.plan, SPEC.plan.pack())
-        self.publish_model()
-        return self
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: object, _trace: TracebackType | None
-    ) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
-
-    def _take(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
-        if TOPICS.board_of_state(message.topic):
-            self.states.put(json.loads(message.payload))
-        else:
-            self.updates.put(Update.unpack(bytes(message.payload)))
-
-    # --- What it says
-
-    @property
-    def model(self) -> GlobalModel:
-        """The newest version."""
-        return self.models[-1]
-
-    def publish(self, topic: str, payload: bytes, *, retain: bool = True) -> None:
-        self._client.publish(topic, payload, 1, retain).wait_for_publish(PATIENCE)
-
-    def publish_model(self, where: Callable[[int], str] = TOPICS.full, parts: int = CHUNKS) -> None:
-        chunks = self.model.chunks()
-        assert len(chunks) == CHUNKS
-        for chunk in chunks[:parts]:
-            self.publish(where(chunk.chunk), chunk.pack())
-
-    def take_back(self, where: Callable[[int], str]) -> None:
-        for number in range(CHUNKS):
-            self.publish(where(number), b"")
-
-    def make_version(self) -> Delta:
-        """The next version, not yet published."""
-        model = self.model
-        after = GlobalModel.restore(
-            SPEC, model.version, model.fine.tobytes(), model.published.tobytes()
-        )
-        total = PartialSum(SPEC.global_count, weight=1)
-        rng = np.random.default_rng(model.version)
-        total.changes[:] = rng.integers(-500, 500, SPEC.global_count)
-        delta = after.advance(total.changes / total.weight, 1.0)
-        self.models.append(after)
-        return delta
-
-    def announce(  # noqa: PLR0917
-        self,
-        round_: int,
-        version: int,
-        invited: int = EVERYONE,
-        chosen: bytes = b"",
-        max_age: int = 0,
-        canary: int = 0,
-        share: int = 0,
-    ) -> None:
-        settings = (invited, 60_000, chosen, max_age, canary, share)
-        self.publish(TOPICS.round, Round(SPEC.lineage, round_, version, *settings).pack())
-
-    def acknowledge(self, update: Update) -> None:
-        receipt = Receipt(SPEC.lineage, update.round, (update.board,)).pack()
-        self.publish(TOPICS.receipt(shard_of(update.board)), receipt, retain=False)
-
-    # --- What it hears
-
-    def hear_updates(self, boards: int = 1) -> dict[str, Update]:
-        """An update of each of so many boards, and their receipts."""
-        heard: dict[str, Update] = {}
-        while len(heard) < boards:
-            update = self.updates.get(timeout=PATIENCE)
-            heard[update.board] = update
-            self.acknowledge(update)
-        return heard
-
-    def hear_state(self) -> dict[str, Any]:
-        return self.states.get(timeout=PATIENCE)
-
-
-def start() -> GlobalModel:
-    """Version 3, after which comes round 5: versions and rounds count apart."""
-    model = GlobalModel(SPEC)
-    model.version = 3
-    return model
-
-
-def assert_learned_from(update: Update, model: GlobalModel, round_: int) -> None:
-    """It is what the oracle's board sends that learned in this round from this version."""
-    published: NDArray[np.int16] = model.published
-    engine, loss, _ = train(SPEC, published, update.board, round_, SAMPLES[update.board][round_])
-    block, _ = feedback.encode(
-        engine.flat(local=False)[0] - published,
-        np.zeros(SPEC.global_count, np.int16),
-        SPEC.plan.top,
-        SPEC.tensors,
-        SPEC.plan.value_bits,
-    )
-    assert (update.round, update.query_loss) == (round_, loss)
-    assert update.changes == block
-
-
-class Board:
-    """A board in a folder of its own, with the switches of tests/board/round_main.py."""
-
-    def __init__(self, folder: Path, port: int, name: str, bits: Bits) -> None:
-        self.folder = folder / name
-        settings: dict[str, object] = {"broker": f"127.0.0.1:{port}", "fleet": SPEC.fleet}
-        main = BOARD_SCRIPTS / "round_main.py"
-        compile_client()
-        self.program: Program = real(
-            lambda: processes.board(self.folder, name, bits, settings, main)
-        )
-        for round_, samples in enumerate(SAMPLES[name]):
-            text = "\n".join(map(json.dumps, samples)) + "\n"
-            (self.folder / f"samples-{round_}").write_text(text)
-
-    def switch(self, name: str, value: int | list[int]) -> None:
-        """Write a file that it reads, in one go."""
-        (self.folder / "new").write_text(json.dumps(value))
-        (self.folder / "new").rename(self.folder / name)
-
-    def wait_for(self, line: str, times: int = 1) -> None:
-        ends = time.monotonic() + PATIENCE
-        while self.log().count(line + "\n") < times:
-            self.program.check()
-            assert time.monotonic() < ends, f"it did not say {line!r}, but:\n{self.log()}"
-            time.sleep(0.01)  # There is no event to await: it writes to a file.
-
-    def log(self) -> str:
-        return self.program.log.read_text()
-
-    def correct(self, what: str) -> list[int]:
-        """The numbers that followed."""
-        return [int(n) for n in re.findall(rf"^{what} (\d+)$", self.log(), re.MULTILINE)]
-
-
-@pytest.fixture
-def aggregator(broker: Broker) -> Iterator[Aggregator]:
-    with Aggregator(broker.port) as aggregator:
-        yield aggregator
-
-
-Start = Callable[..., Board]
-
-
-@pytest.fixture
-def boot(broker: Broker, tmp_path: Path) -> Iterator[Start]:
-    """Start a board; its switches are set before."""
-    programs: list[Program] = []
-
-    def boot_(name: str, bits: Bits = 32, **switches: int | list[int]) -> Board:
-        board = Board(tmp_path, broker.port, name, bits)
-        for switch, value in switches.items():
-            board.switch(switch, value)
-        programs.append(board.program)
-        board.program.start()
-        return board
-
-    with processes.stopping(programs):
-        yield boot_
 
 
 # --- Chosen boards
@@ -258,8 +40,8 @@ def test_only_a_chosen_board_takes_part(aggregator: Aggregator, boot: Start) -> 
         assert sorted(heard) == picked
         for update in heard.values():
             assert_learned_from(update, aggregator.model, round_)
-    assert a.correct("trains in") == [5, 7]
-    assert b.correct("trains in") == [6, 7]
+    assert a.said("trains in") == [5, 7]
+    assert b.said("trains in") == [6, 7]
 
 
 # --- Late updates
@@ -286,7 +68,7 @@ def test_a_slow_board_finishes_its_round_late_though_deltas_came_meanwhile(
     assert again == late
     aggregator.acknowledge(again)
     assert_learned_from(aggregator.hear_updates()[A], aggregator.models[2], 7)
-    assert board.correct("fetches") == [3]
+    assert board.said("fetches") == [3]
 
 
 def test_a_board_that_is_too_late_gives_up_and_is_in_the_open_round(
@@ -300,8 +82,8 @@ def test_a_board_that_is_too_late_gives_up_and_is_in_the_open_round(
         aggregator.publish(TOPICS.delta, aggregator.make_version().pack())
         aggregator.announce(round_, aggregator.model.version, max_age=2)
     assert_learned_from(aggregator.hear_updates()[A], aggregator.model, 8)
-    assert board.correct("trains in") == [5, 8]
-    assert board.correct("fetches") == [3]
+    assert board.said("trains in") == [5, 8]
+    assert board.said("fetches") == [3]
 
 
 def test_an_update_without_a_receipt_is_given_up_when_its_age_is_passed(
@@ -323,7 +105,7 @@ def test_an_update_without_a_receipt_is_given_up_when_its_age_is_passed(
     while update.round == 5:  # On its way when round 7 came.
         update = aggregator.hear_updates()[A]
     assert_learned_from(update, aggregator.model, 7)
-    assert board.correct("trains in") == [5, 7]
+    assert board.said("trains in") == [5, 7]
 
 
 def test_a_late_board_that_missed_a_delta_fetches_the_whole_model(
@@ -338,7 +120,7 @@ def test_a_late_board_that_missed_a_delta_fetches_the_whole_model(
     aggregator.announce(6, 5, max_age=2)
     assert_learned_from(aggregator.hear_updates()[A], aggregator.models[0], 5)
     assert_learned_from(aggregator.hear_updates()[A], aggregator.model, 6)
-    assert board.correct("fetches") == [3, 5]
+    assert board.said("fetches") == [3, 5]
 
 
 def test_deltas_that_are_more_than_the_model_are_not_kept(
@@ -358,7 +140,7 @@ def test_deltas_that_are_more_than_the_model_are_not_kept(
     aggregator.announce(6, aggregator.model.version, max_age=1)
     assert_learned_from(aggregator.hear_updates()[A], aggregator.models[0], 5)
     assert_learned_from(aggregator.hear_updates()[A], aggregator.model, 6)
-    assert board.correct("fetches") == [3, aggregator.model.version]
+    assert board.said("fetches") == [3, aggregator.model.version]
 
 
 @pytest.mark.parametrize("max_age", [0, 2])
@@ -391,14 +173,14 @@ def test_a_delta_that_is_no_good_spoils_no_update(aggregator: Aggregator, boot: 
     aggregator.announce(6, 4)
     assert_learned_from(aggregator.hear_updates()[A], aggregator.model, 6)
     assert "model 4: wrong checksum" in board.log()
-    assert board.correct("fetches") == [3, 4]
+    assert board.said("fetches") == [3, 4]
 
 
-# --- Trials
+# --- Canaries
 
 
 def share_for(version: int, board: str) -> int:
-    """The share with which this board is the only one on trial."""
+    """The share with which this board is the only canary."""
     share = ticket(f"{board}/trial", version) + 1
     assert [name for name in (A, B) if is_canary(name, version, share)] == [board]
     return share
@@ -408,11 +190,11 @@ def lower(version: int) -> str:
     return min((A, B), key=lambda board: ticket(f"{board}/trial", version))
 
 
-def test_a_version_on_trial_is_promoted_and_the_next_one_is_taken_back(
+def test_a_canary_is_promoted_and_the_next_one_is_rolled_back(
     aggregator: Aggregator, boot: Start
 ) -> None:
     """One board tries version 4 out in round 5, and has it already when it becomes everyone's.
-    Version 5 is taken back after a trial: version 6 is made of version 4, so its delta leads
+    Version 5 is rolled back: version 6 is made of version 4, so its delta leads
     nobody there who is at 5, and that board fetches the whole.
     """
     boards = {A: boot(A), B: boot(B, 64)}
@@ -431,8 +213,8 @@ def test_a_version_on_trial_is_promoted_and_the_next_one_is_taken_back(
     for update in aggregator.hear_updates(2).values():
         assert_learned_from(update, aggregator.model, 6)
     (other,) = {A, B} - {first}
-    assert boards[first].correct("fetches") == [4]
-    assert boards[other].correct("fetches") == [3]
+    assert boards[first].said("fetches") == [4]
+    assert boards[other].said("fetches") == [3]
 
     aggregator.make_version()
     aggregator.publish_model(TOPICS.canary)
@@ -450,11 +232,11 @@ def test_a_version_on_trial_is_promoted_and_the_next_one_is_taken_back(
     aggregator.announce(8, 6)
     for update in aggregator.hear_updates(2).values():
         assert_learned_from(update, aggregator.model, 8)
-    assert boards[second].correct("fetches")[-2:] == [5, 6]
+    assert boards[second].said("fetches")[-2:] == [5, 6]
 
 
 @pytest.mark.parametrize("pauses", [False, True])
-def test_a_trial_ends_while_a_board_fetches_it(
+def test_a_canary_ends_while_a_board_fetches_it(
     aggregator: Aggregator, boot: Start, *, pauses: bool
 ) -> None:
     """Two of three chunks have come. It goes back to everyone's version, and not by a time-out,
@@ -471,14 +253,14 @@ def test_a_trial_ends_while_a_board_fetches_it(
         aggregator.publish(TOPICS.round, b"")
     aggregator.announce(6, 3)
     assert_learned_from(aggregator.hear_updates()[A], stable, 6)
-    assert board.correct("fetches") == [4, 3]
-    assert board.correct("trains in") == [6]
+    assert board.said("fetches") == [4, 3]
+    assert board.said("trains in") == [6]
 
 
-def test_a_trial_that_ends_within_its_round_is_learned_from_no_more(
+def test_a_canary_that_ends_within_its_round_is_learned_from_no_more(
     aggregator: Aggregator, boot: Start
 ) -> None:
-    """The board is in the middle of its round when it is announced again, without the trial."""
+    """The board is in the middle of its round when it is announced again, without the canary."""
     stable = aggregator.model
     aggregator.make_version()
     aggregator.publish_model(TOPICS.canary)
@@ -491,7 +273,7 @@ def test_a_trial_that_ends_within_its_round_is_learned_from_no_more(
 
 
 @on_both_boards
-def test_a_late_chunk_of_a_trial_does_not_get_into_the_whole_model(
+def test_a_late_chunk_of_a_canary_does_not_get_into_the_whole_model(
     aggregator: Aggregator, bits: Bits, tmp_path: Path
 ) -> None:
     """A broker may deliver what it has queued after the board has unsubscribed (MQTT 3.1.1,
@@ -530,12 +312,12 @@ def test_a_board_tells_its_battery_when_it_has_changed(aggregator: Aggregator, b
     """With each state; and between rounds when it is 5 percent away from what was told last."""
     board = boot(A, battery=87)
     assert aggregator.hear_state()["battery"] == 87
-    for level, correct in ((83, None), (82, 82), (150, 100), (-3, 0)):
+    for level, expected in ((83, None), (82, 82), (150, 100), (-3, 0)):
         board.switch("battery", level)
         board.wait_for(f"battery {level}")
-        if correct is not None:
+        if expected is not None:
             state = aggregator.hear_state()
-            assert (state["state"], state["battery"]) == ("ready", correct)
+            assert (state["state"], state["battery"]) == ("ready", expected)
 
 
 def test_a_board_sleeps_between_rounds_and_is_in_the_next_one(
@@ -555,4 +337,4 @@ def test_a_board_sleeps_between_rounds_and_is_in_the_next_one(
     (board.folder / "rest").unlink()
     assert aggregator.hear_state()["state"] == "ready"
     assert_learned_from(aggregator.hear_updates()[A], aggregator.model, 6)
-    assert board.correct("fetches") == [3]
+    assert board.said("fetches") == [3]

@@ -148,7 +148,7 @@ def test_a_plan_waits_for_the_open_round_and_then_is_in_force(
     fleet.boards.answer(1, D)
     done = operator.end(waiting)
     assert done.returncode == 0
-    assert done.stdout.endswith("goes by the new plan\n")
+    assert done.stdout.endswith("goes by the new spec\n")
     fleet.boards.wait_for_progress(version=2)
     expected = Spec.from_file(spec_file).plan.top
     assert expected > SPEC.plan.top

@@ -132,12 +132,16 @@ def pins(lock: str) -> dict[str, str]:
 
 
 def test_what_runs_is_what_was_tested() -> None:
-    runtime, dev = pins("requirements.lock"), pins("requirements-dev.lock")
-    assert runtime.items() < dev.items()
+    plain, image = pins("requirements.lock"), pins("requirements-privacy.lock")
+    assert plain.items() < image.items() < pins("requirements-dev.lock").items()
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = {re.split(r"[=<>]", text)[0] for text in project["dependencies"]}
-    assert wanted <= runtime.keys()
-    assert not {"pytest", "mypy", "ruff"} & runtime.keys()
+    wanted, accountant = (
+        {re.split(r"[=<>]", text)[0] for text in texts}
+        for texts in (project["dependencies"], project["optional-dependencies"]["privacy"])
+    )
+    assert wanted <= plain.keys()
+    assert accountant <= image.keys() - plain.keys()
+    assert not {"pytest", "mypy", "ruff", "matplotlib"} & image.keys()
 
 
 def build_context(target: Path) -> None:
@@ -176,6 +180,8 @@ def test_what_the_image_installs_runs_the_aggregator(
     if "No matching distribution" in done.stderr and not os.environ.get("CI"):
         pytest.skip("the package index is out of reach")
     assert done.returncode == 0, done.stderr
+    private = "from cli.extras import need; need('privacy')"
+    subprocess.run([python, "-c", private], cwd=context, check=True)
     entry = tmp_path / "tinymetafed"
     subprocess.run(script.replace("/usr/local/bin/tinymetafed", str(entry)), shell=True, check=True)  # noqa: S602
 

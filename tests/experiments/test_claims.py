@@ -1,4 +1,4 @@
-"""Claims are judged by the figures alone, and brought into the docs as experiments left them."""
+"""Claims are judged by the figures alone, and copied into the docs as experiments left them."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from experiments.claims import better, claims
+from experiments.claims import MethodResult, better, claims
 from localfleet.processes import PROJECT
 
 
@@ -37,11 +37,14 @@ def verdicts(found: dict[str, dict[str, dict[str, Any]]]) -> dict[str, str]:
 
 
 def test_a_difference_counts_beyond_both_intervals() -> None:
-    assert better(result(0.4, 0.02, 1), result(0.5, 0.05, 1)) == pytest.approx(0.1)
-    assert better(result(0.4, 0.06, 1), result(0.5, 0.05, 1)) == 0
-    assert better(result(0.5, 0.02, 1), result(0.4, 0.05, 1)) < 0
-    share = result(0.8, 0.01, 1, "accuracy"), result(0.7, 0.01, 1, "accuracy")
-    assert better(*share) > 0 > better(*reversed(share))
+    def read(mean: float, ci95: float, metric: str = "loss") -> MethodResult:
+        return MethodResult.read(result(mean, ci95, 1, metric))
+
+    assert better(read(0.4, 0.02), read(0.5, 0.05)) == pytest.approx(0.1)
+    assert better(read(0.4, 0.06), read(0.5, 0.05)) == 0
+    assert better(read(0.5, 0.02), read(0.4, 0.05)) < 0
+    high, low = read(0.8, 0.01, "accuracy"), read(0.7, 0.01, "accuracy")
+    assert better(high, low) > 0 > better(low, high)
 
 
 def test_what_is_better_and_cheaper_held() -> None:
@@ -50,16 +53,16 @@ def test_what_is_better_and_cheaper_held() -> None:
     assert verdict == "held"
     assert "with 10.0% of its bytes" in text
     assert "reached in round 1, with 5.0% of its bytes" in text
-    assert said["better than the rivals"][1] == "held"
+    assert said["better than the baselines"][1] == "held"
 
 
-def test_a_rival_that_is_better_is_named() -> None:
+def test_a_baseline_that_is_better_is_named() -> None:
     found = sine(fedrecon=result(0.2, 0.01, 800), scratch=result(0.41, 0.02, 0))
     said = {claim: (text, verdict) for claim, text, verdict in claims(found)}
-    text, verdict = said["better than the rivals"]
+    text, verdict = said["better than the baselines"]
     assert verdict == "did not hold"
     assert "fedrecon (0.200 ± 0.010) is better" in text
-    assert "not to be told apart: scratch" in text
+    assert "not distinguishable: scratch" in text
 
 
 def test_a_part_that_makes_it_worse_did_not_hold() -> None:
@@ -71,6 +74,47 @@ def test_a_part_that_makes_it_worse_did_not_hold() -> None:
     assert said["partial local reconstruction helps"] == "held"
     # It is there to save bytes: to be as good is enough.
     assert said["Top-P saves bytes at little cost"] == "held"
+
+
+def test_a_method_run_again_with_other_samples_is_no_further_baseline() -> None:
+    found = sine()
+    found["sine"]["fedavg/1-shot"] = result(0.1, 0.01, 800)
+    found["sine"]["tinyreptile/1000-rounds"] = result(0.1, 0.01, 800)
+    said = {claim: text for claim, text, _ in claims(found)}
+    assert said["better than the baselines"].startswith("sine: of 1 baselines none is better")
+
+
+def leak(partition: str, percent: float, value: float, **others: Any) -> dict[str, Any]:
+    figures = {"value": {"mean": value, "ci95": 0.1}}
+    situation = {"network": "sine", "partition": partition, "rounds": 100, "percent": percent}
+    return situation | {"value_bits": 8, "secret": "task", "local_known": False} | figures | others
+
+
+def test_privacy_is_judged_by_the_last_round_with_the_width_that_ships() -> None:
+    leaks = [
+        leak("full", 100, 0.9),
+        leak("partial", 10, 0.3),
+        leak("partial", 10, 0.8, rounds=0),
+        leak("partial", 10, 0.7, value_bits=4),
+    ]
+    ((claim, text, verdict),) = claims({"top-p": {"settings": [], "observer": leaks}})
+    assert claim == "protects privacy"
+    assert "from 0.90 with everything sent to 0.30 with reconstruction" in text
+    assert verdict == "held"
+    leaks[1] = leak("partial", 10, 0.85)
+    assert [each.verdict for each in claims({"top-p": {"observer": leaks}})] == ["did not hold"]
+
+
+def test_the_page_of_results_has_the_claims_of_the_committed_figures() -> None:
+    docs = PROJECT / "docs"
+    found = {
+        file.parent.name: json.loads(file.read_text(encoding="utf-8"))
+        for file in (docs / "results").glob("*/results.json")
+    }
+    page = (docs / "results.md").read_text(encoding="utf-8")
+    block = page.partition("<!-- experiment: claims,")[2].partition("<!-- end -->")[0]
+    lines = [line for line in block.splitlines() if line.startswith("| ")]
+    assert lines[2:] == [f"| {' | '.join(each)} |" for each in claims(found)]
 
 
 def test_nothing_is_said_of_what_was_not_made() -> None:

@@ -1,4 +1,4 @@
-"""What is modelled follows from bytes, operations and constants, and is told as modelled."""
+"""What is modelled follows from bytes, operations and constants, and is said to be modelled."""
 
 import json
 from dataclasses import replace
@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from experiments.comparison.run import Effort
+from experiments.catalogue import EXPERIMENTS
+from experiments.comparison.result import Effort, MethodResult, Point
 from experiments.energy import run as energy
 from experiments.energy.page import savings, target, variations
 from experiments.energy.power import (
@@ -24,7 +25,7 @@ from experiments.energy.power import (
     saved,
     total,
 )
-from experiments.energy.run import Played
+from experiments.energy.result import METHODS, Stage
 from experiments.harness import report
 from experiments.harness.request import Request
 from experiments.harness.scenario import Scenario
@@ -32,6 +33,7 @@ from experiments.harness.study import Study
 from experiments.methods import cost
 from localfleet.processes import PROJECT
 from simulation.engine.passes import ONLINE
+from simulation.statistics import Estimate
 
 WORK = Work(bytes_up=276, bytes_down=464, operations=145_536, messages=4)
 SINE = Scenario("sine", 4)
@@ -39,9 +41,10 @@ SINE = Scenario("sine", 4)
 
 def test_joules_are_those_of_a_calculation_by_hand() -> None:
     chip = replace(ESP32, tx=0.2, rx=0.1, cpu=0.05, hertz=1e6, instructions=10, cycles=2, volts=3)
-    link = Link(8e6, 40, 60, 1000, preamble=1e-3, idle=2e-3, connect=0.5)
+    link = Link(bits=8e6, frame=40, packet=60, segment=1000, preamble=1e-3, idle=2e-3, connect=0.5)
     # 3 segments up, 2 down, and an acknowledgement of 100 bytes for each: 5 frames each way.
-    made = parts(chip, link, Work(3000, 1000, 50_000, messages=2))
+    work = Work(bytes_up=3000, bytes_down=1000, operations=50_000, messages=2)
+    made = parts(chip, link, work)
     sent = 5 * 1e-3 + (3000 + 5 * 100) * 1e-6
     heard = 5 * 1e-3 + (1000 + 5 * 100) * 1e-6 + 10 * 2e-3
     assert made["connecting"].joules == pytest.approx(0.5 * 0.1 * 3)
@@ -51,15 +54,20 @@ def test_joules_are_those_of_a_calculation_by_hand() -> None:
     assert made["computing"].joules == pytest.approx(0.15)
 
 
+amounts = st.floats(0, 1e7)
+
+
 @given(
-    st.tuples(*[st.floats(0, 1e7)] * 3),
-    st.tuples(*[st.floats(0, 1e7)] * 3),
+    st.builds(Work, bytes_up=amounts, bytes_down=amounts, operations=amounts, messages=st.just(2)),
+    st.builds(Work, bytes_up=amounts, bytes_down=amounts, operations=amounts, messages=st.just(0)),
 )
-def test_who_does_more_takes_more(
-    work: tuple[float, float, float], more: tuple[float, float, float]
-) -> None:
-    up, down, operations = (a + b for a, b in zip(work, more, strict=True))
-    small, large = Work(*work, 2), Work(up, down, operations, 2)
+def test_who_does_more_takes_more(small: Work, more: Work) -> None:
+    large = Work(
+        bytes_up=small.bytes_up + more.bytes_up,
+        bytes_down=small.bytes_down + more.bytes_down,
+        operations=small.operations + more.operations,
+        messages=small.messages,
+    )
     for each in CHIPS:
         assert total(each, LINK, small).joules <= total(each, LINK, large).joules
         assert total(each, LINK, small).seconds <= total(each, LINK, large).seconds
@@ -86,28 +94,44 @@ def test_instructions_are_those_of_the_documents() -> None:
 
 def test_every_constant_has_a_source_and_is_varied() -> None:
     for chip in CHIPS:
-        told = {what for what, _, source in chip.sources if source}
-        assert told == {"sending", "receiving", "computing", "instructions", "cycles"}
-    stated, *others = variations().values()
-    assert stated == (list(CHIPS), LINK)
-    assert all(other != stated for other in others)
+        stated = {what for what, _, source in chip.sources if source}
+        assert stated == {"sending", "receiving", "computing", "instructions", "cycles"}
+    as_stated, *others = variations().values()
+    assert as_stated == (list(CHIPS), LINK)
+    assert all(other != as_stated for other in others)
 
 
-def played(method: str, *values: float) -> Played:
+def result(method: str, *values: float) -> MethodResult:
     """A run with so many points, ten rounds and a thousand bytes apart."""
-    curve = [[10 * n, 600 * n, 400 * n, 5000 * n, value] for n, value in enumerate(values, start=1)]
-    runs = [{"value": values[-1], "curve": curve}]
-    return Played(method, method, settings={}, trials=[], runs=runs, scenario=SINE)
+    curve = [
+        Point(
+            rounds=10 * n,
+            bytes_up=600 * n,
+            bytes_down=400 * n,
+            operations=5000 * n,
+            value=Estimate(value, 0.0),
+        )
+        for n, value in enumerate(values, start=1)
+    ]
+    return MethodResult(
+        method=method,
+        scenario=SINE,
+        settings={},
+        search=(),
+        finals=values[-1:],
+        curve=tuple(curve),
+    )
 
 
 def test_equal_value_is_what_both_reached() -> None:
-    ours, other = played("tinymetafed", 3.0, 1.5, 0.5), played("fedavg", 4.0, 2.0, 1.6)
+    ours, other = result("tinymetafed", 3.0, 1.5, 0.5), result("fedavg", 4.0, 2.0, 1.6)
     assert target(ours, other) == 1.6
     mine, its = ours.first(1.6), other.first(1.6)
     assert mine is not None
     assert its is not None
     assert (mine.rounds, its.rounds) == (20, 30)
-    assert savings((ours, mine), (other, its), ESP32, LINK)["bytes"] == pytest.approx(1 / 3)
+    stages = Stage(method=ours, point=mine), Stage(method=other, point=its)
+    assert savings(*stages, ESP32, LINK).bytes == pytest.approx(1 / 3)
     assert ours.first(0.1) is None
 
 
@@ -115,22 +139,31 @@ def test_equal_value_is_what_both_reached() -> None:
 def test_the_page_says_what_is_modelled_and_what_was_reached(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(energy.QUICK, "sine", Effort(4, 1, 2, 20, tested=20, asked=20, points=2))
+    effort = Effort(
+        rounds=4,
+        search_runs=1,
+        search_rounds=2,
+        validation_tasks=20,
+        test_tasks=20,
+        curve_tasks=20,
+        points=2,
+    )
+    monkeypatch.setitem(energy.QUICK, "sine", effort)
     with Study(tmp_path, 1, Console(quiet=True)) as study:
-        done = energy.make(Request({}, seeds=2, quick=True), study)
+        done = EXPERIMENTS["energy"].make(Request({}, seeds=2, quick=True), study)
     page = report.write(done, tmp_path, {"seeds": "2"}).read_text()
     results = json.loads((tmp_path / "results.json").read_text())
-    assert list(results) == [f"sine/{method}" for method in energy.METHODS]
-    ours, rival = results["sine/tinymetafed"], results["sine/tinyreptile"]
-    assert ours["rounds"] == rival["rounds"] == 4
+    assert list(results) == [f"sine/{method}" for method in METHODS]
+    ours, theirs = results["sine/tinymetafed"], results["sine/tinyreptile"]
+    assert ours["rounds"] == theirs["rounds"] == 4
     for how, mine in ours["modelled"].items():
-        assert 0 < mine["joules"] < rival["modelled"][how]["joules"]
+        assert 0 < mine["joules"] < theirs["modelled"][how]["joules"]
         chip, connects = how.split(", ")
-        sent = [each["bytes_up"] + each["bytes_down"] for each in (ours, rival)]
+        sent = [each["bytes_up"] + each["bytes_down"] for each in (ours, theirs)]
         shares = (
             saved(*sent),
-            saved(mine["seconds"], rival["modelled"][how]["seconds"]),
-            saved(mine["joules"], rival["modelled"][how]["joules"]),
+            saved(mine["seconds"], theirs["modelled"][how]["seconds"]),
+            saved(mine["joules"], theirs["modelled"][how]["joules"]),
         )
         line = " | ".join(["sine: tinyreptile", chip, connects, *(f"{s:.0%}" for s in shares)])
         assert f"| {line} |" in page

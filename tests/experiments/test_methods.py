@@ -8,10 +8,10 @@ import pytest
 
 from experiments.harness.scenario import Scenario
 from experiments.methods import cost
-from experiments.methods.baselines import Habits, Rival, samples_of, whole
+from experiments.methods.baselines import Baseline, Habits, samples_of, whole
 from experiments.methods.catalogue import METHODS, Learner, for_spec
-from experiments.methods.tinymetafed import Fleet, recipe, without_local
-from experiments.methods.trials import Search, Trial, play, search
+from experiments.methods.runs import MethodRun, MethodSearch, play, search
+from experiments.methods.tinymetafed import TinyMetaFed, recipe, without_local
 from localfleet.processes import PROJECT
 from protocol.fixed import Words
 from protocol.spec.spec import Spec
@@ -41,7 +41,7 @@ def played(learner: Learner) -> Learner:
 
 def test_tinymetafed_is_what_simulate_plays() -> None:
     tasks, _ = sine_tasks(SPEC)
-    fleet = Fleet(recipe(SPEC, SETTINGS), tasks, 5)
+    fleet = TinyMetaFed(recipe(SPEC, SETTINGS), tasks, 5)
     played(fleet)
     names = [f"board-{n}" for n in range(8)]
     run = Run(
@@ -80,11 +80,11 @@ class Spied(Tasks):
         return self.given[-1]
 
 
-def test_rivals_see_the_samples_of_the_fleet() -> None:
+def test_baselines_see_the_samples_of_the_fleet() -> None:
     tasks, _ = sine_tasks(SPEC)
     ours, theirs = Spied(tasks), Spied(tasks)
-    played(Fleet(recipe(SPEC, SETTINGS), ours, 3))
-    played(Rival(Habits(whole(SPEC, 0.01)), theirs, 3))
+    played(TinyMetaFed(recipe(SPEC, SETTINGS), ours, 3))
+    played(Baseline(Habits(spec=whole(SPEC, 0.01)), theirs, 3))
     assert len(ours.given) == 3 * 8
     assert np.array_equal(ours.given, theirs.given)
 
@@ -94,24 +94,24 @@ def test_fedsgd_steps_along_the_mean_gradient_of_all_samples() -> None:
     rate, samples = 0.05, 64
     rounds = SPEC.rounds.model_copy(update={"count": 1, "cohort": 3})
     spec = whole(SPEC.model_copy(update={"rounds": rounds}), rate)
-    rival = Rival(Habits(spec, Passes(samples)), tasks, 1)
-    start = rival.shared.copy()
-    played(rival)
+    fedsgd = Baseline(Habits(spec=spec, passes=Passes(samples)), tasks, 1)
+    start = fedsgd.shared.copy()
+    played(fedsgd)
     # One network that sees every sample of the three boards as one batch.
     x, y = samples_of(tasks, range(3), 0, 1)
     alone = FloatEngine(spec, 1)
     alone.load(start, local=False)
     alone.step(x.reshape(1, -1, 1), y.reshape(1, -1, 1), local=False)
-    assert rival.shared == pytest.approx(alone.flat(local=False)[0], abs=1e-6)
+    assert fedsgd.shared == pytest.approx(alone.flat(local=False)[0], abs=1e-6)
 
 
 def test_tinyreptile_goes_from_board_to_board() -> None:
     tasks, _ = sine_tasks(SPEC)
     rounds = SPEC.rounds.model_copy(update={"count": 1, "cohort": 2})
     spec = whole(SPEC.model_copy(update={"rounds": rounds}), 0.01)
-    rival = Rival(Habits(spec, step=0.5, serial=True), tasks, 1)
-    expected = rival.shared.copy()
-    played(rival)
+    serial = Baseline(Habits(spec=spec, step=0.5, serial=True), tasks, 1)
+    expected = serial.shared.copy()
+    played(serial)
     for board in range(2):
         engine = FloatEngine(spec, 1)
         engine.load(expected, local=False)
@@ -119,28 +119,39 @@ def test_tinyreptile_goes_from_board_to_board() -> None:
         for sample, label in zip(x, y, strict=True):
             engine.step(sample, label, local=False)
         expected += 0.5 * (engine.flat(local=False)[0] - expected)
-    assert rival.shared == pytest.approx(expected)
+    assert serial.shared == pytest.approx(expected)
 
 
 def test_reptile_takes_no_step_any_more_after_the_last_round() -> None:
     tasks, _ = sine_tasks(SPEC)
-    rival = Rival(Habits(whole(SPEC, 0.01), step=1.0, falls=True), tasks, 1)
+    reptile = Baseline(Habits(spec=whole(SPEC, 0.01), step=1.0, falls=True), tasks, 1)
     moved = []
-    before = rival.shared.copy()
-    for _ in rival.play():
-        moved.append(np.linalg.norm(rival.shared - before))
-        before = rival.shared.copy()
+    before = reptile.shared.copy()
+    for _ in reptile.play():
+        moved.append(np.linalg.norm(reptile.shared - before))
+        before = reptile.shared.copy()
     # A third of a whole step in the last of three rounds.
     assert moved[2] < 0.6 * moved[0]
 
 
 def test_fedrecon_keeps_its_local_layer_to_itself() -> None:
     method, (tasks, _) = METHODS["fedrecon"], SINE.tasks()
-    rival = method.learner(SPEC, method.first(SPEC), tasks, 0, True)  # noqa: FBT003
-    assert isinstance(rival, Rival)
-    assert rival.shared.shape == (1120,)
-    played(rival)
-    assert 3 * 8 * 4 * 1120 < rival.bytes_up < 3 * 8 * (4 * 1120 + 60)
+    fedrecon = method.learner(
+        spec=SPEC, settings=method.first(SPEC), tasks=tasks, seed=0, arithmetic="float64"
+    )
+    assert isinstance(fedrecon, Baseline)
+    assert fedrecon.shared.shape == (1120,)
+    played(fedrecon)
+    assert 3 * 8 * 4 * 1120 < fedrecon.bytes_up < 3 * 8 * (4 * 1120 + 60)
+
+
+def test_a_network_without_local_layers_is_the_same_network() -> None:
+    spec = Scenario("sine", 1).spec
+    shared = without_local(spec)
+    assert shared.global_count == sum(layer.parameters for layer in spec.layers) == 1153
+    assert spec.global_count == 1120
+    assert not shared.has_local
+    assert spec.has_local
 
 
 def test_operations_of_a_step_are_its_products() -> None:
@@ -158,46 +169,69 @@ def test_operations_of_a_step_are_its_products() -> None:
 
 def test_storing_samples_takes_memory() -> None:
     weights, values = 1153, 64 + 1
-    online = cost.rival_memory(without_local(SPEC), Passes())
+    online = cost.baseline_memory(without_local(SPEC), Passes())
     assert 4 * (weights + values) < online < 4 * (weights + 2 * values + 10)
-    again = cost.rival_memory(without_local(SPEC), Passes(epochs=2))
+    again = cost.baseline_memory(without_local(SPEC), Passes(epochs=2))
     assert again == online + 4 * 64 * 2
-    assert cost.rival_memory(without_local(SPEC), Passes(8)) == again + 4 * weights
+    assert cost.baseline_memory(without_local(SPEC), Passes(8)) == again + 4 * weights
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_gets_better_at_sines_or_is_told_alone(name: str) -> None:
+def test_every_method_learns_sines_or_says_that_it_learns_alone(name: str) -> None:
     scenario = Scenario("sine", 40)
     method = METHODS[name]
-    trial = Trial(scenario, name, method.first(scenario.spec), 1, 50, points=3, asked=50, real=True)
-    outcome = play(trial)
-    values = [point[4] for point in outcome["curve"]]
+    run = MethodRun(
+        scenario=scenario,
+        method=name,
+        settings=method.first(scenario.spec),
+        seed=1,
+        test_tasks=50,
+        points=3,
+        curve_tasks=50,
+        arithmetic="float64",
+    )
+    outcome = play(run)
+    values = [point["value"] for point in outcome["curve"]]
     assert all(np.isfinite(values))
     if name == "scratch":
         assert (outcome["rounds"], outcome["bytes_up"], outcome["operations"]) == (0, 0, 0)
         return
     assert outcome["rounds"] == 40
     assert outcome["bytes_up"] > 0 < outcome["bytes_down"]
-    rounds, up, down, operations = np.array(outcome["curve"])[:, :4].T
-    assert all(np.diff(column).min() >= 0 for column in (rounds, up, down, operations))
-    assert rounds[-1] == 40
+    for what in ("rounds", "bytes_up", "bytes_down", "operations"):
+        assert np.diff([point[what] for point in outcome["curve"]]).min() >= 0
+    assert outcome["curve"][-1]["rounds"] == 40
 
 
 def test_a_search_finds_better_than_it_began_with() -> None:
-    wanted = Search(Scenario("sine", 20, choosing=True), "fedavg", 8, 50)
+    scenario = Scenario("sine", 20, choosing=True)
+    wanted = MethodSearch(scenario=scenario, method="fedavg", runs=8, validation_tasks=50)
     found = search(wanted)
-    values = [value for _, value in found["trials"]]
+    values = [run["value"] for run in found["runs"]]
     assert len(values) == 8
-    assert found["trials"][0][0] == METHODS["fedavg"].first(SPEC)
+    assert found["runs"][0]["settings"] == METHODS["fedavg"].first(SPEC)
     assert found["value"] == min(values) < values[0]
     assert search(wanted) == found
 
 
-def test_a_trial_of_several_runs_is_judged_by_their_mean() -> None:
+def test_settings_that_are_run_several_times_are_judged_by_the_mean() -> None:
     scenario = Scenario("sine", 5, choosing=True)
-    found = search(Search(scenario, "fedavg", 1, 20, runs=2))
-    first = METHODS["fedavg"].first(SPEC)
-    runs = [play(Trial(scenario, "fedavg", first, seed, 20, real=True)) for seed in (1000, 1001)]
+    found = search(
+        MethodSearch(scenario=scenario, method="fedavg", runs=1, validation_tasks=20, repeats=2)
+    )
+    runs = [
+        play(
+            MethodRun(
+                scenario=scenario,
+                method="fedavg",
+                settings=METHODS["fedavg"].first(SPEC),
+                seed=seed,
+                test_tasks=20,
+                arithmetic="float64",
+            )
+        )
+        for seed in (1000, 1001)
+    ]
     assert found["value"] == pytest.approx((runs[0]["value"] + runs[1]["value"]) / 2)
     assert runs[0]["value"] != runs[1]["value"]
 
@@ -220,16 +254,16 @@ def characters(tmp_path: Path) -> Path:
 
 
 def test_settings_are_chosen_by_characters_that_no_test_has(characters: Path) -> None:
-    (learned, tested), (chosen_from, judged) = (
+    (learned, test), (chosen_from, validation) = (
         Scenario("omniglot", 1, characters, choosing=choosing).tasks() for choosing in (False, True)
     )
 
     def of(tasks: object) -> set[bytes]:
         return {one.tobytes() for one in tasks.drawings[:, 0]}  # type: ignore[attr-defined]
 
-    assert of(learned) | of(tested) >= of(chosen_from) | of(judged)
-    assert of(chosen_from) | of(judged) == of(learned)
-    assert not of(judged) & (of(tested) | of(chosen_from))
+    assert of(learned) | of(test) >= of(chosen_from) | of(validation)
+    assert of(chosen_from) | of(validation) == of(learned)
+    assert not of(validation) & (of(test) | of(chosen_from))
 
 
 def test_one_shot_is_one_drawing_of_each_character(characters: Path) -> None:

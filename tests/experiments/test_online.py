@@ -1,8 +1,9 @@
-"""Streams are what they are called, boards follow them as they learn, and the experiment tells."""
+"""Streams are what they are called, boards learn from them, and the experiment reports it."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,18 +18,19 @@ from experiments.harness.study import Study
 from experiments.methods.tinymetafed import with_rates
 from experiments.online import board_memory, streams
 from experiments.online import run as online
-from experiments.online.board_memory import Stored, given, measure, run_batch
-from experiments.online.following import (
+from experiments.online.board_memory import BatchJob, given, measure, run_batch
+from experiments.online.learners import (
     STREAMS,
-    Beginning,
-    Choice,
-    Following,
     Learner,
-    begin,
-    choose,
-    follow,
+    Pretraining,
+    Search,
+    StreamRun,
+    StreamSet,
+    learn,
+    pretrain,
+    search,
 )
-from experiments.online.run import Effort, Followed
+from experiments.online.result import Effort, LearnerResult, LearnerRun, Method
 from experiments.online.streams import EVERY, LENGTH, Kind, Streams
 from localfleet import toolchain
 from protocol import fixed
@@ -39,7 +41,7 @@ from simulation.tasks.characters import CharacterTasks
 from simulation.tasks.sines import SineTasks
 from tests.support.parts import compile_client, real
 
-SINE = Scenario("sine", 2)
+SINE = Scenario(network="sine", rounds=2)
 SPEC = SINE.spec
 START = tuple(SPEC.start().tolist())
 CHARACTERS, DRAWINGS = 30, 20
@@ -47,6 +49,18 @@ CHARACTERS, DRAWINGS = 30, 20
 
 def sines(kind: Kind) -> Streams:
     return streams.draw(SineTasks(64), kind, 3, np.random.default_rng(0))
+
+
+def run(
+    kind: Kind,
+    learner: Learner,
+    *,
+    boards: int,
+    seed: int,
+    start: tuple[int, ...] = START,
+) -> dict[str, Any]:
+    streams_of = StreamSet(scenario=SINE, kind=kind, published=start, boards=boards, seed=seed)
+    return learn(StreamRun(streams=streams_of, learner=learner))
 
 
 def misfit(x: np.ndarray, y: np.ndarray) -> float:
@@ -61,8 +75,8 @@ def test_a_stationary_stream_is_of_one_sine() -> None:
     stream = sines("stationary")
     for board in range(3):
         assert misfit(stream.x[:, board], stream.y[:, board]) < 0.01
-        both_x = np.concatenate([stream.x[:, board], stream.asked_x[:, board]])
-        both_y = np.concatenate([stream.y[:, board], stream.asked_y[:, board]])
+        both_x = np.concatenate([stream.x[:, board], stream.test_x[:, board]])
+        both_y = np.concatenate([stream.y[:, board], stream.test_y[:, board]])
         assert misfit(both_x, both_y) < 0.01
 
 
@@ -73,8 +87,8 @@ def test_a_switching_stream_is_of_a_sine_after_the_other() -> None:
         assert all(misfit(stream.x[part, board], stream.y[part, board]) < 0.01 for part in parts)
         across = slice(EVERY // 2, EVERY // 2 + EVERY)
         assert misfit(stream.x[across, board], stream.y[across, board]) > 0.1
-        last_x = np.concatenate([stream.x[parts[-1], board], stream.asked_x[:, board]])
-        last_y = np.concatenate([stream.y[parts[-1], board], stream.asked_y[:, board]])
+        last_x = np.concatenate([stream.x[parts[-1], board], stream.test_x[:, board]])
+        last_y = np.concatenate([stream.y[parts[-1], board], stream.test_y[:, board]])
         assert misfit(last_x, last_y) < 0.01
 
 
@@ -95,16 +109,14 @@ def drawn(kind: Kind) -> tuple[np.ndarray, np.ndarray, Streams]:
 
 
 @pytest.mark.parametrize("kind", online.KINDS)
-def test_what_is_asked_was_in_no_stream(kind: Kind) -> None:
+def test_no_stream_has_a_test_sample(kind: Kind) -> None:
     _, _, stream = drawn(kind)
     for board in range(2):
-        assert not set(stream.x[:, board, 0]) & set(stream.asked_x[:, board, 0])
-        assert np.bincount(stream.asked_y[:, board, 0]).tolist() == [5] * 5
+        assert not set(stream.x[:, board, 0]) & set(stream.test_x[:, board, 0])
+        assert np.bincount(stream.test_y[:, board, 0]).tolist() == [5] * 5
         characters = {
             (x // DRAWINGS, y)
-            for (x, *_), (y,) in zip(
-                stream.asked_x[:, board], stream.asked_y[:, board], strict=True
-            )
+            for (x, *_), (y,) in zip(stream.test_x[:, board], stream.test_y[:, board], strict=True)
         }
         assert len(characters) == 5  # A class is a character, and the one it was at the end:
         if kind != "drifting":
@@ -130,10 +142,12 @@ def test_characters_stay_switch_or_are_replaced_little_by_little() -> None:
     assert len(set(character[:, 0].tolist())) == 10
 
 
-@pytest.mark.parametrize("learner", [Learner(1, 0.02), Learner(32, 0.05, 3)])
-def test_a_board_that_follows_is_the_whole_network(learner: Learner) -> None:
+@pytest.mark.parametrize(
+    "learner", [Learner(stored=1, rate=0.02), Learner(stored=32, rate=0.05, epochs=3)]
+)
+def test_a_board_on_a_stream_is_the_whole_network(learner: Learner) -> None:
     # Learned by hand, layer upon layer; the experiment computes the frozen layers once.
-    done = follow(Following(SINE, "switching", learner, START, 4, 3))
+    done = run("switching", learner, boards=4, seed=3)
     spec = with_rates(SPEC, learner.rate, 0.01)
     stream = streams.draw(SineTasks(64), "switching", 4, np.random.default_rng((3, STREAMS)))
     engine = Engine(spec, 4) if learner.stored == 1 else FloatEngine(spec, 4)
@@ -150,13 +164,13 @@ def test_a_board_that_follows_is_the_whole_network(learner: Learner) -> None:
             some = slice(at - 31, at + 1)
             Passes(8, 3).learn(engine, stream.x[some], stream.y[some], local=True)
     assert done["errors"] == pytest.approx(errors, rel=1e-9)
-    asked = [engine.forward(x)[-1] - y for x, y in zip(stream.asked_x, stream.asked_y, strict=True)]
-    assert done["final"] == pytest.approx(np.mean((np.array(asked) / 512) ** 2), rel=1e-9)
+    tests = [engine.forward(x)[-1] - y for x, y in zip(stream.test_x, stream.test_y, strict=True)]
+    assert done["final"] == pytest.approx(np.mean((np.array(tests) / 512) ** 2), rel=1e-9)
 
 
 def test_who_stores_samples_knows_nothing_of_them_until_the_batch_is_full() -> None:
     slow, quick = (
-        follow(Following(SINE, "stationary", Learner(32, rate), START, 20, 1))["errors"]
+        run("stationary", Learner(stored=32, rate=rate), boards=20, seed=1)["errors"]
         for rate in (0.001, 0.05)
     )
     assert slow[:32] == quick[:32]
@@ -165,11 +179,12 @@ def test_who_stores_samples_knows_nothing_of_them_until_the_batch_is_full() -> N
 
 def test_more_epochs_cost_more_operations() -> None:
     once, often = (
-        follow(Following(SINE, "stationary", Learner(8, 0.01, epochs), START, 2, 1))["operations"]
+        run("stationary", Learner(stored=8, rate=0.01, epochs=epochs), boards=2, seed=1)
         for epochs in (1, 5)
     )
-    assert often == 5 * once
-    assert once == follow(Following(SINE, "drifting", Learner(1, 0.01), START, 2, 1))["operations"]
+    online = run("drifting", Learner(stored=1, rate=0.01), boards=2, seed=1)
+    assert often["operations"] == 5 * once["operations"]
+    assert once["operations"] == online["operations"]
 
 
 def test_too_few_characters_are_refused() -> None:
@@ -179,32 +194,40 @@ def test_too_few_characters_are_refused() -> None:
 
 
 def test_the_settings_with_the_least_error_are_chosen() -> None:
-    following = Following(SINE, "stationary", Learner(8, 0), START, 10, 7)
-    best = choose(Choice(following, (0.0001, 0.02, 50.0), (1, 3)))
-    errors = {(rate, epochs): error for rate, epochs, error in best["trials"]}
+    given_streams = StreamSet(scenario=SINE, kind="stationary", published=START, boards=10, seed=7)
+    job = Search(streams=given_streams, stored=8, rates=(0.0001, 0.02, 50.0), epochs=(1, 3))
+    best = search(job)
+    errors = {(rate, epochs): error for rate, epochs, error in best["candidates"]}
     assert len(errors) == 6
     assert errors[best["rate"], best["epochs"]] == min(errors.values())
     assert best["rate"] == 0.02
 
 
 def test_a_fleets_start_helps_its_boards() -> None:
-    begun = begin(Beginning(replace(SINE, rounds=30), 1))
-    learned = tuple(begun["published"])
-    fresh, taught = (
-        np.mean(follow(Following(SINE, "stationary", Learner(1, 0.02), start, 50, 1))["errors"])
+    learned = tuple(pretrain(Pretraining(scenario=replace(SINE, rounds=30), seed=1))["published"])
+    learner = Learner(stored=1, rate=0.02)
+    fresh, pretrained = (
+        np.mean(run("stationary", learner, boards=50, seed=1, start=start)["errors"])
         for start in (START, learned)
     )
-    assert taught < 0.9 * fresh
+    assert pretrained < 0.9 * fresh
 
 
 def test_adaptation_is_counted_from_the_switch() -> None:
     errors = np.ones((streams.TASKS, EVERY))
     errors[:, :20] = 10
-    run = {"errors": errors.ravel().tolist(), "final": 1.0, "operations": 1}
-    followed = Followed(SINE, "online", "switching", Learner(1, 0.02), [], [run, run])
-    assert followed.settled() == 1
-    assert followed.adapts_in(1) == 28  # Twenty, and as many as a mean is of.
-    assert followed.adapts_in(0.5) is None
+    one = LearnerRun(errors=errors.ravel().tolist(), final=1.0, operations=1)
+    result = LearnerResult(
+        scenario=SINE,
+        kind="switching",
+        method=Method(stored=1),
+        learner=Learner(stored=1, rate=0.02),
+        candidates=[],
+        runs=[one, one],
+    )
+    assert result.settled() == 1
+    assert result.adapts_in(1) == 28  # Twenty, and as many as a mean is of.
+    assert result.adapts_in(0.5) is None
 
 
 @pytest.mark.real
@@ -212,10 +235,10 @@ def test_adaptation_is_counted_from_the_switch() -> None:
 def test_a_batch_of_one_is_learned_on_a_board_as_a_step_is(network: str) -> None:
     compile_client()
     real(lambda: toolchain.qemu("cortex-m0"))
-    wanted = Stored(network, 1)
-    batch = run_batch(wanted)
+    job = BatchJob(network=network, stored=1)
+    batch = run_batch(job)
     assert batch is not None
-    spec = wanted.spec
+    spec = job.spec
     x, y = given(spec, 1)
     engine = Engine(spec, 1)
     engine.load(spec.local_start(), local=True)
@@ -232,35 +255,39 @@ def test_a_batch_of_one_is_learned_on_a_board_as_a_step_is(network: str) -> None
 def test_a_rounds_samples_fit_beside_a_small_network_only() -> None:
     compile_client()
     real(lambda: toolchain.qemu("cortex-m0"))
-    small = measure(Stored("sine", 64))
+    small = measure(BatchJob(network="sine", stored=64))
     assert small["fits"]
     assert small["samples"] >= 64 * 4  # Two bytes for x, and two for y.
-    assert small["taken"] - small["samples"] >= 4 * SPEC.global_count
-    large = measure(Stored("omniglot", 50))
+    assert small["arrays"] - small["samples"] >= 4 * SPEC.global_count
+    large = measure(BatchJob(network="omniglot", stored=50))
     assert not large["fits"]
     assert large["samples"] >= 50 * (2 * 14 * 14 + 1)
-    assert large["online"] < large["free"] < large["online"] + large["taken"]
+    assert large["online"] < large["free"] < large["online"] + large["arrays"]
 
 
 @pytest.mark.slow
-def test_the_experiment_tells_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(online, "QUICK", {"sine": Effort(2, 4), "omniglot": Effort(1, 1)})
+def test_the_experiment_reports_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(online, "QUICK", {"sine": Effort(rounds=2, boards=4)})
     monkeypatch.setattr(online, "RATES", (0.01, 0.05))
     monkeypatch.setattr(online, "FEW_RATES", (0.01,))
     monkeypatch.setattr(online, "EPOCHS", (2, 4))
     monkeypatch.setattr(board_memory, "NETWORKS", ("sine",))
     with Study(tmp_path, 1, Console(quiet=True)) as study:
-        done = EXPERIMENTS["online"].make(Request({}, seeds=2, quick=True), study)
+        done = EXPERIMENTS["online"].make(Request(data={}, seeds=2, quick=True), study)
     report.write(done, tmp_path, {"seeds": "2"})
-    results = json.loads((tmp_path / "results.json").read_text())
-    assert set(results) == {f"{name}/{kind}" for name in online.STORED for kind in online.KINDS}
+    records = json.loads((tmp_path / "results.json").read_text())["learners"]
+    results = {(record["learner"], record["stream"]): record for record in records}
+    assert list(results) == [(each.name, kind) for kind in online.KINDS for each in online.METHODS]
     page = (tmp_path / "README.md").read_text()
-    for name, result in results.items():
-        learner, kind = name.split("/")
+    assert "$" not in page
+    for (learner, kind), result in results.items():
         along = result["loss"]
         assert f"| sine, {kind} | {learner} | {along['mean']:.3f} ± {along['ci95']:.3f} | " in page
         assert [samples for samples, _, _ in result["curve"]] == list(range(12, LENGTH + 1, 12))
         assert np.mean([value for *_, value in result["curve"]]) == pytest.approx(along["mean"])
-    assert results["batch-8/drifting"]["operations"] == results["online/drifting"]["operations"]
+    batch, each = results["batch-8", "drifting"], results["online", "drifting"]
+    assert batch["operations"] == each["operations"]
+    assert (batch["stored"], batch["epochs"], each["stored"]) == (8, 1, 1)
+    assert batch["rate"] in {0.01, 0.05}
     assert (tmp_path / "sine-switching.png").stat().st_size > 10_000
     assert "## Memory" in page

@@ -9,16 +9,23 @@ import pytest
 from rich.console import Console
 
 from experiments.errors import ExperimentError
-from experiments.harness.report import Estimate
 from experiments.harness.scenario import Scenario
 from experiments.harness.study import Study
-from experiments.methods.tinymetafed import without_local
-from experiments.methods.trials import Trial, play
+from experiments.methods.runs import MethodRun, play
 
 
-def trials(count: int) -> list[Trial]:
-    scenario = Scenario("sine", 2)
-    return [Trial(scenario, "fedavg", {"rate": 0.02, "epochs": 1.0}, n, 5) for n in range(count)]
+def runs(count: int) -> list[MethodRun]:
+    settings = {"rate": 0.02, "epochs": 1.0}
+    return [
+        MethodRun(
+            scenario=Scenario("sine", 2),
+            method="fedavg",
+            settings=settings,
+            seed=seed,
+            test_tasks=5,
+        )
+        for seed in range(count)
+    ]
 
 
 def study(folder: Path, *, fresh: bool = False) -> Study:
@@ -27,7 +34,7 @@ def study(folder: Path, *, fresh: bool = False) -> Study:
 
 def test_what_was_made_is_not_made_again(tmp_path: Path) -> None:
     with study(tmp_path) as first:
-        outcomes = first.run(play, trials(2), "runs")
+        outcomes = first.run(play, runs(2), "runs")
     kept = sorted((tmp_path / "runs").iterdir())
     assert len(kept) == 2
     # Whoever made it again would not come to this.
@@ -35,27 +42,27 @@ def test_what_was_made_is_not_made_again(tmp_path: Path) -> None:
     said["outcome"]["value"] = -1.0
     kept[0].write_text(json.dumps(said))
     with study(tmp_path) as second:
-        again = second.run(play, trials(3), "runs")
+        again = second.run(play, runs(3), "runs")
     assert min(o["value"] for o in again[:2]) == -1.0
     assert len({o["value"] for o in [*again, *outcomes]}) == 4
 
 
 def test_a_run_cut_off_in_its_writing_is_made_again(tmp_path: Path) -> None:
     with study(tmp_path) as first:
-        outcomes = first.run(play, trials(1), "runs")
+        outcomes = first.run(play, runs(1), "runs")
     (kept,) = (tmp_path / "runs").iterdir()
     kept.write_text(kept.read_text()[:40])
     with study(tmp_path) as second:
-        assert second.run(play, trials(1), "runs") == outcomes
+        assert second.run(play, runs(1), "runs") == outcomes
 
 
 def test_fresh_makes_all_anew(tmp_path: Path) -> None:
     with study(tmp_path) as first:
-        outcomes = first.run(play, trials(1), "runs")
+        outcomes = first.run(play, runs(1), "runs")
     (kept,) = (tmp_path / "runs").iterdir()
     kept.write_text(json.dumps({"seconds": 0, "outcome": {"value": -1.0}}))
     with study(tmp_path, fresh=True) as second:
-        assert second.run(play, trials(1), "runs") == outcomes
+        assert second.run(play, runs(1), "runs") == outcomes
 
 
 @dataclass(frozen=True)
@@ -73,20 +80,3 @@ def test_a_process_that_dies_is_told(tmp_path: Path) -> None:
 def _die(job: Nobody) -> dict[str, float]:
     del job
     os._exit(1)
-
-
-def test_an_interval_is_students() -> None:
-    # Five values: t = 2.776 for four degrees of freedom.
-    estimate = Estimate.of([1.0, 2.0, 3.0, 4.0, 5.0])
-    assert estimate.mean == 3.0
-    assert estimate.ci95 == pytest.approx(2.7764 * (2.5 / 5) ** 0.5, rel=1e-4)
-    assert Estimate.of([7.0]) == Estimate(7.0, 0.0)
-
-
-def test_a_network_without_local_layers_is_the_same_network() -> None:
-    spec = Scenario("sine", 1).spec
-    shared = without_local(spec)
-    assert shared.global_count == sum(layer.parameters for layer in spec.layers) == 1153
-    assert spec.global_count == 1120
-    assert not shared.has_local
-    assert spec.has_local

@@ -1,5 +1,7 @@
-"""Top-P and its rivals: who sends what, what is kept, and what an observer makes of it."""
+"""Top-P and its baselines: who sends what, what is kept, and what an observer makes of it."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +15,13 @@ from experiments.harness.report import write
 from experiments.harness.request import Request
 from experiments.harness.scenario import Scenario
 from experiments.harness.study import Study
-from experiments.methods.selections import Rival, rival
-from experiments.top_p import observer
+from experiments.methods.results import CurvePoint, SettingResult, SettingRun
+from experiments.methods.selections import Baseline, baseline
+from experiments.methods.settings import Setting
+from experiments.top_p import observer, page
 from experiments.top_p import run as top_p
 from experiments.top_p.attack import Attack, attack, auc
+from experiments.top_p.result import Situation
 from protocol import sparse
 from protocol.spec.spec import Spec
 from simulation.boards import LocalUpdate, Order, Trainer
@@ -28,7 +33,7 @@ if TYPE_CHECKING:
 
 BOARDS = 6
 NAMES = [f"board-{number}" for number in range(BOARDS)]
-SPEC = Scenario("sine", 10).spec
+SPEC = Scenario(network="sine", rounds=10).spec
 EVERYTHING = SPEC.training.model_copy(update={"percent": 100.0, "value_bits": 16})
 
 
@@ -36,7 +41,7 @@ def learn(
     sends: "Selection | None", round_: int = 0, residuals: np.ndarray | None = None
 ) -> list[LocalUpdate]:
     spec = SPEC.model_copy(update={"training": EVERYTHING})
-    tasks, _ = Scenario("sine", 10).tasks()
+    tasks, _ = Scenario(network="sine", rounds=10).tasks()
     trainer = Trainer(spec, NAMES, tasks, Engine, Poisoning(), 0, sends=sends)
     return trainer.train(Order(round_, spec.start(), tuple(range(BOARDS)), residuals))
 
@@ -51,17 +56,19 @@ def dense(learned: list[LocalUpdate], spec: Spec = SPEC) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["random", "threshold", "periodic"])
 @pytest.mark.parametrize("round_", [0, 1])
-def test_what_is_sent_and_what_is_kept_make_up_what_was_learned(name: Rival, round_: int) -> None:
+def test_what_is_sent_and_what_is_kept_make_up_what_was_learned(
+    name: Baseline, round_: int
+) -> None:
     kept = np.random.default_rng(1).integers(-50, 50, (BOARDS, SPEC.global_count)).astype(np.int16)
     wanted = dense(learn(None, round_)) + kept
-    learned = learn(rival(name, 50.0, 0), round_, kept)
+    learned = learn(baseline(name, 50.0, 0), round_, kept)
     left = np.array([each.residual for each in learned])
     assert np.array_equal(dense(learned) + left, wanted)
 
 
 def test_random_draws_p_percent_and_others_in_another_round() -> None:
     chosen = [
-        rival("random", 10.0, 0)(np.ones((BOARDS, 200), np.int64), order)
+        baseline("random", 10.0, 0)(np.ones((BOARDS, 200), np.int64), order)
         for order in (
             Order(round_, SPEC.start(), tuple(range(BOARDS)), None) for round_ in (0, 0, 1)
         )
@@ -74,7 +81,7 @@ def test_random_draws_p_percent_and_others_in_another_round() -> None:
 
 def test_the_threshold_sends_p_percent_on_average_and_more_of_who_learned_more() -> None:
     rng = np.random.default_rng(0)
-    chooses = rival("threshold", 10.0, 0)
+    chooses = baseline("threshold", 10.0, 0)
     shares = []
     for round_ in range(60):
         scale = 400 * 0.97**round_ * np.array([[3.0], [1.0]])  # Changes become smaller.
@@ -86,7 +93,7 @@ def test_the_threshold_sends_p_percent_on_average_and_more_of_who_learned_more()
 
 
 def test_periodic_is_silent_between_its_rounds() -> None:
-    counts = [np.count_nonzero(dense(learn(rival("periodic", 25.0, 0), n))) for n in range(5)]
+    counts = [np.count_nonzero(dense(learn(baseline("periodic", 25.0, 0), n))) for n in range(5)]
     assert [count > 0 for count in counts] == [False, False, False, True, False]
 
 
@@ -96,28 +103,68 @@ def test_the_auc_counts_pairs(members: list[float], others: list[float]) -> None
     assert auc(members, others) == pytest.approx(np.mean(pairs))
 
 
-def test_an_observer_tells_sines_from_updates_and_less_where_little_is_sent() -> None:
-    job = Attack(Scenario("sine", 10), (), 0, 60, 600, (0.1, 100.0), (8,))
-    found = attack(job)
-    assert found["100/8"]["task"] > 0.8
-    assert found["0.1/8"]["task"] < found["100/8"]["task"] - 0.05
+def test_an_observer_infers_sines_from_updates_and_less_where_little_is_sent() -> None:
+    job = Attack(
+        scenario=Scenario(network="sine", rounds=10),
+        local=(),
+        rounds=0,
+        boards=60,
+        own=600,
+        percents=(0.1, 100.0),
+        bits=(8,),
+    )
+    few, everything = attack(job)["inferences"]
+    assert (few["percent"], everything["percent"]) == (0.1, 100.0)
+    assert everything["secret"] == "task"
+    assert everything["value"] > 0.8
+    assert few["value"] < everything["value"] - 0.05
 
 
 @pytest.mark.slow
 def test_the_experiment_writes_a_page_of_its_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(top_p, "QUICK_ROUNDS", {"sine": 4})
-    monkeypatch.setattr(observer, "QUICK_ROUNDS", {"sine": 1})
+    few = replace(top_p.QUICK["sine"], rounds=4)
+    monkeypatch.setattr(top_p, "QUICK", {"sine": few})
+    monkeypatch.setattr(observer, "QUICK", {"sine": replace(observer.QUICK["sine"], rounds=1)})
     with Study(tmp_path, 2, Console(stderr=True)) as study:
-        report = top_p.make(Request({}, 2, quick=True), study)
-    assert {"P=1", "P=10", "P=100", "random/P=10", "threshold+feedback/P=10", "int4/P=10"} <= (
-        report.results.keys()
+        result = top_p.run(Request(data={}, seeds=2, quick=True), study)
+    (comparison,) = result.comparisons
+    full = comparison.top(100.0)
+    assert full.result.bytes_up > comparison.top(10.0).result.bytes_up
+    assert full.to_target.rounds is not None
+    assert full.to_target.rounds <= few.rounds
+    text = write(page.report(result), tmp_path, {"seeds": "2"}).read_text()
+    assert "![sine: loss by P](top-p-sine.png)" in text
+    assert "$" not in text
+    first = Situation(network="sine", partition="full", rounds=0)
+    assert f"P = 100: {result.observer.select(first, 'task')[100.0].text()}" in text
+    records = json.loads((tmp_path / "results.json").read_text())
+    kinds = {
+        (each["selection"], each["percent"], each["value_bits"], each["feedback"])
+        for each in records["settings"]
+    }
+    assert {("top", 1, 8, False), ("top", 100, 8, False), ("top", 10, 4, False)} <= kinds
+    assert {("random", 10, 8, False), ("threshold", 10, 8, True)} <= kinds
+    assert len(records["observer"]) == len(result.observer.inferences) == 2 * 2 * 13 * 3
+
+
+def result_of(percent: float, *curve: float) -> SettingResult:
+    setting = Setting(
+        scenario=Scenario(network="sine", rounds=3), tasks=1, points=3, percent=percent
     )
-    full = report.results["P=100"]
-    assert full["bytes_up"] > report.results["P=10"]["bytes_up"]
-    assert full["rounds_to_target"] <= full["rounds"]
-    seen = report.results["observer/sine/full/round 0/P=100/int8"]["task"]["mean"]
-    assert f"{seen:.3f}" in report.findings
-    page = write(report, tmp_path, {"seeds": "2"}).read_text()
-    assert "![sine: loss by P](top-p-sine.png)" in page
+    points = [
+        CurvePoint(rounds=at + 1, bytes=10 * (at + 1), value=value)
+        for at, value in enumerate(curve)
+    ]
+    run = SettingRun(value=curve[-1], bytes_up=1, bytes_down=1, operations=1, curve=tuple(points))
+    return SettingResult(setting=setting, runs=[run, run])
+
+
+def test_the_target_is_reached_at_the_first_point_that_is_as_good() -> None:
+    results = [result_of(10, 1.5, 1.0, 0.5), result_of(1, 9, 3, 2), result_of(100, 3, 2, 1.0)]
+    comparison = top_p.comparison_of(results, top_p.QUICK["sine"])
+    assert comparison.target == pytest.approx(1.1)
+    assert [entry.to_target.rounds for entry in comparison.entries] == [2, None, 3]
+    assert [entry.to_target.bytes for entry in comparison.entries] == [20, None, 30]
+    assert [entry.to_target.seeds for entry in comparison.entries] == [2, 0, 2]

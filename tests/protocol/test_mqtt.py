@@ -85,3 +85,24 @@ def test_what_a_board_sends_first() -> None:
     assert mqtt.connect("b", 60, will) == bytes.fromhex(expected)
     assert mqtt.subscribe(7, ["a", "b"]) == bytes.fromhex("820a 0007 0001 61 01 0001 62 01")
     assert mqtt.acknowledge([1, 258]) == bytes.fromhex("4002 0001 4002 0102")
+    assert mqtt.unsubscribe(7, ["a", "b"]) == bytes.fromhex("a208 0007 0001 61 0001 62")
+    assert mqtt.publish("t", b"p", 7, retain=True) == bytes.fromhex("3306 0001 74 0007 70")
+    assert mqtt.publish("t", b"p") == bytes.fromhex("3004 0001 74 70")
+
+
+def test_what_a_broker_answers() -> None:
+    """Sections 3.2, 3.9 and 3.11."""
+    assert mqtt.connack() == bytes.fromhex("2002 0000")
+    assert mqtt.suback(258) == bytes.fromhex("9003 0102 01")
+    assert mqtt.unsuback(7) == bytes.fromhex("b002 0007")
+    assert {len(mqtt.connack()), len(mqtt.unsuback(7)), len(mqtt.acknowledge([1]))} == {
+        mqtt.ACK_BYTES
+    }
+
+
+@given(TOPICS, st.integers(0, 3), st.sampled_from([0, 1]), st.integers(0, 200))
+def test_a_packets_size_is_what_its_bytes_are(topic: str, width: int, qos: int, more: int) -> None:
+    """Around the lengths at which the length itself takes another byte, too."""
+    payload = bytes(max(0, (128**width if width < 3 else 0) - 100 + more))
+    sent = mqtt.publish(topic, payload, packet=qos)
+    assert mqtt.publish_size(topic, len(payload), qos) == len(sent)

@@ -174,7 +174,7 @@ def test_f_poisoned_updates_cannot_leave_the_range_of_the_honest(
     values = st.sampled_from([-(2**17), -1, 0, 1, 2**17])
     size = honest.shape[1]
     poison = data.draw(st.lists(st.lists(values, min_size=size, max_size=size), max_size=f))
-    matrix = np.vstack([honest, *(np.array([row], np.int64) for row in poison)])
+    matrix = np.vstack([honest] + [np.array([row], np.int64) for row in poison])
     for settings in ({"rule": "median", "byzantine": f}, {"rule": "trimmed_mean", "trim": f}):
         found = change(matrix, **settings)
         assert (found >= np.minimum(honest.min(axis=0), 0)).all()

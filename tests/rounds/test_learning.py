@@ -11,6 +11,8 @@ from protocol.fixed import WEIGHT_MAX, WEIGHT_MIN
 from protocol.messages import Delta
 from protocol.spec.rounds import Canary
 from protocol.spec.spec import Spec
+from rounds.combine import Combination, Updates
+from rounds.combine import Sums as Weighed
 from rounds.learning import NO_CANARY, Basis, CanaryGroup, Learning, Sums, Verdict, Version
 from rounds.model import GlobalModel
 from rounds.optimizers import cosine_step
@@ -66,6 +68,29 @@ def test_the_order_in_which_they_came_does_not_matter(ages: list[int]) -> None:
     close(one, {Basis(age, is_canary=False): summed(age) for age in ages}, 0)
     close(other, {Basis(age, is_canary=False): summed(age) for age in sorted(ages)}, 0)
     assert one.stable.model.fine.tobytes() == other.stable.model.fine.tobytes()
+
+
+# --- A rule of the caller's
+
+
+class Loudest:
+    """The largest change of any update, of all parameters alike."""
+
+    def combine(self, sums: Weighed, updates: Updates) -> Combination:
+        largest = max(int(changes.max()) for _, (_, changes) in updates)
+        return Combination(np.full(sums[0][1].parameters, float(largest)), "loud")
+
+
+def test_a_rule_of_the_callers_combines_instead_of_the_specs() -> None:
+    fleet = Learning(SPEC, Version(GlobalModel(SPEC)), rule=Loudest())
+    before = fleet.stable.model.fine.copy()
+    sent = [sparse.Sparse(np.array([at]), np.array([change])) for at, change in ((3, 7), (5, 2))]
+    updates = [(PLAIN, f"board-{i}", one) for i, one in enumerate(sent)]
+    result = fleet.close({PLAIN: summed(1)}, updates, 0)
+    assert result.combined.note == "loud"
+    np.testing.assert_allclose(
+        fleet.stable.model.fine, before + 7 * cosine_step(SPEC.rounds, 0), rtol=0, atol=1e-9
+    )
 
 
 # --- A version on trial

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from protocol.fixed import WEIGHT_BITS
 from protocol.spec.spec import Spec
+from protocol.spec.strategy import Optimizer as Settings
 from rounds.model import GlobalModel
-from rounds.optimizers import Floats, cosine_step
+from rounds.optimizers import Floats, Momentum, cosine_step
 from tests.rounds.network import SPEC, changes
 
 UNIT = 2.0**-WEIGHT_BITS
@@ -145,3 +146,19 @@ def test_the_step_falls_along_half_a_cosine() -> None:
 def test_a_step_without_swing_is_constant() -> None:
     rules = SPEC.rounds.model_copy(update={"step_max": 0.5, "step_min": 0.5})
     assert {cosine_step(rules, round_) for round_ in range(7)} == {0.5}
+
+
+def test_a_models_own_optimizer_goes_on_in_its_copy_and_starts_afresh_with_other_weights() -> None:
+    own = Momentum(Settings(rule="avgm", momentum=0.5))
+    by_spec = GlobalModel(spec(rule="avgm", momentum=0.5))
+    by_object = GlobalModel(SPEC, own)  # Whose spec has the plain step.
+    for seed in (1, 2):
+        by_spec, by_object = by_spec.copy(), by_object.copy()
+        for model in (by_spec, by_object):
+            model.advance(changes(seed).astype(float), 0.05)
+        assert by_object.fine.tobytes() == by_spec.fine.tobytes()
+    weights = SPEC.start()
+    afresh = by_object.replaced(weights)
+    afresh.advance(changes(3).astype(float), 0.05)
+    assert afresh.version == by_object.version + 2
+    np.testing.assert_allclose(afresh.fine, weights + 0.05 * changes(3))

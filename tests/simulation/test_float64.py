@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.lockstep import play
 from localfleet.processes import PROJECT
 from protocol import fixed
 from protocol.spec.spec import Spec
 from simulation.engine.fixed import Engine
 from simulation.engine.float64 import UNIT, FloatEngine
-from simulation.fleet import measure, play
+from simulation.exam import measure
 from simulation.replay import make_spec
 from simulation.tasks.held_out import sine_tasks
 

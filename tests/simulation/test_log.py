@@ -36,10 +36,8 @@ def test_a_log_as_csv_and_as_npy_say_the_same(tmp_path: Path) -> None:
 def test_classes_have_numbers_or_names(tmp_path: Path, labels: list[str], classes: Any) -> None:
     spec = make_spec(**LETTERS)
     inputs = [f"x{i}" for i in range(spec.layers[0].words_in)]
-    lines = [
-        ["board", "label", *inputs],
-        *([["b", label] + ["0"] * len(inputs) for label in labels]),
-    ]
+    lines = [["board", "label", *inputs]]
+    lines += [["b", label] + ["0"] * len(inputs) for label in labels]
     (tmp_path / "log.csv").write_text("\n".join(map(",".join, lines)))
     assert log.load(tmp_path / "log.csv", spec).y[:, 0].tolist() == classes
 

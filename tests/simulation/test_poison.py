@@ -13,16 +13,18 @@ import pytest
 
 from aggregator.ingest import Ingest
 from aggregator.journal.journal import Journal
+from benchmarks.lockstep import play
 from benchmarks.strategies import BOARDS, final_loss, poisoned, sines
 from protocol import sparse
 from protocol.messages import Update
 from protocol.mqtt import Message
 from protocol.topics import Topics
 from rounds.core import RejectReason, RoundCore
+from rounds.intake import Intake
 from rounds.learning import Learning, Version
 from rounds.model import GlobalModel
 from simulation.engine.fixed import Engine
-from simulation.fleet import measure, play
+from simulation.exam import measure
 from simulation.tasks.sines import SineTasks
 
 SPEC = sines({})
@@ -86,10 +88,11 @@ def test_what_is_no_update_changes_no_bit(
     payloads = {name: update(name).pack() for name in NAMES} | {POISONED: payload}
     journal = Journal(tmp_path)
     journal.start(SPEC)
-    ingest = Ingest(SPEC, core, journal, {})
+    intake = Intake(SPEC, core)
+    ingest = Ingest(SPEC, intake, journal)
     taken = ingest.take(Message(topics.up(name), payloads[name], 1) for name in NAMES)
     learning = Learning(SPEC, Version(GlobalModel(SPEC)))
-    combined = learning.close(ingest.take_sums(), ingest.updates(0), 0).combined
+    combined = learning.close(intake.take_sums(), ingest.updates(0), 0).combined
     journal.close()
     assert [(rejected.board, rejected.reason) for rejected in taken.rejected] == [
         (POISONED, reason)

@@ -25,8 +25,9 @@ from simulation.conditions import Conditions, DriftTasks, NoisyLabels, Poison, P
 from simulation.engine.fixed import Engine
 from simulation.engine.float64 import FloatEngine
 from simulation.errors import SimulationError
-from simulation.fleet import measure
-from simulation.run import Record, Run
+from simulation.exam import measure
+from simulation.record import Record
+from simulation.run import Run
 from simulation.tasks.base import Tasks
 from simulation.tasks.sines import SineTasks
 from simulation.traffic import Traffic

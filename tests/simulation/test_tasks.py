@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.lockstep import play
 from localfleet.processes import PROJECT
 from protocol import fixed
 from protocol.spec import heap
 from protocol.spec.spec import Spec
 from simulation.engine.fixed import Engine
 from simulation.errors import DataError
-from simulation.fleet import measure, play
+from simulation.exam import measure
 from simulation.tasks import log, speech
 from simulation.tasks.base import Skew
 from simulation.tasks.characters import CharacterTasks

@@ -1,8 +1,8 @@
-"""Boards that follow streams with their local layers: online, or with stored samples in batches."""
+"""Boards that learn streams with their local layers: online, or with stored samples in batches."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.harness.scenario import Scenario
 from experiments.methods.cost import step_operations
-from experiments.methods.tinymetafed import BATCH, Fleet, Recipe, rebuilt, with_rates
+from experiments.methods.tinymetafed import BATCH, Recipe, TinyMetaFed, rebuilt, with_rates
 from experiments.online import streams
 from experiments.online.streams import Kind, Streams
 from protocol import fixed
@@ -32,7 +32,7 @@ STREAMS: Final = 11
 """Sets what streams are drawn from apart from what the fleet learned from."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Learner:
     """How a board learns from its stream."""
 
@@ -42,34 +42,33 @@ class Learner:
     epochs: int = 1
 
 
-@dataclass(frozen=True)
-class Beginning:
-    """A fleet that learns what boards start from, as its spec says."""
+@dataclass(frozen=True, kw_only=True)
+class Pretraining:
+    """A job: a fleet that learns what boards start from, as its spec says."""
 
     scenario: Scenario
     seed: int
 
 
-def begin(wanted: Beginning) -> Outcome:
+def pretrain(job: Pretraining) -> Outcome:
     """Let the fleet learn.
 
     Returns:
         ``published``, its global parameters in weight units.
     """
-    learned, _ = wanted.scenario.tasks()
-    fleet = Fleet(Recipe(wanted.scenario.spec), learned, wanted.seed)
+    learned, _ = job.scenario.tasks()
+    fleet = TinyMetaFed(Recipe(job.scenario.spec), learned, job.seed)
     for _ in fleet.play():
         pass
     return {"published": fleet.published.tolist()}
 
 
-@dataclass(frozen=True)
-class Following:
-    """Boards on their streams, once."""
+@dataclass(frozen=True, kw_only=True)
+class StreamSet:
+    """Boards with a stream each, and what they start from."""
 
     scenario: Scenario
     kind: Kind
-    learner: Learner
     published: tuple[int, ...]
     """The global parameters, which do not learn."""
     boards: int
@@ -77,7 +76,15 @@ class Following:
     """Of the streams and of stochastic rounding: learners meet the same streams."""
 
 
-def follow(wanted: Following) -> Outcome:
+@dataclass(frozen=True, kw_only=True)
+class StreamRun:
+    """A job: boards on their streams, once."""
+
+    streams: StreamSet
+    learner: Learner
+
+
+def learn(job: StreamRun) -> Outcome:
     """Test on each sample, then learn from it, or store it until a batch is full.
 
     Samples of a batch are gone through in steps of at most BATCH, in float64; online learning is
@@ -85,66 +92,54 @@ def follow(wanted: Following) -> Outcome:
 
     Returns:
         ``errors``, the mean over boards of each sample's error before it was learned from;
-        ``final``, that of samples asked after the stream; ``operations`` of one board. An error is
-        a squared one, or of classes 1 where another class is told.
+        ``final``, that of the test samples after the stream; ``operations`` of one board. An error
+        is a squared one, or of classes 1 where the answer is not correct.
     """
-    learner, scenario = wanted.learner, wanted.scenario
-    spec = with_rates(scenario.spec, learner.rate, scenario.spec.training.rate_global)
-    kind = Engine if learner.stored == 1 else FloatEngine
-    stream = _seen(
-        *(scenario, wanted.kind, wanted.published, wanted.boards, wanted.seed),
-        real=kind is FloatEngine,
-    )
-    engine: Engine | FloatEngine = kind(_local_part(spec), wanted.boards)
+    learner, given = job.learner, job.streams
+    spec = with_rates(given.scenario.spec, learner.rate, given.scenario.spec.training.rate_global)
+    arithmetic = Engine if learner.stored == 1 else FloatEngine
+    stream = _local_inputs(given, arithmetic)
+    engine: Engine | FloatEngine = arithmetic(_local_part(spec), given.boards)
     engine.load(spec.local_start(), local=True)
     # The generator of the whole network's layer.
     below = _lowest_local(spec) - 1
-    boards = [fixed.fnv1a(f"{wanted.seed}/{board}") for board in range(wanted.boards)]
+    boards = [fixed.fnv1a(f"{given.seed}/{board}") for board in range(given.boards)]
     engine.seed([fixed.layer_seed(board, below) for board in boards])
     passes = Passes(min(learner.stored, BATCH), learner.epochs)
     errors = []
     learned = 0
     for at in range(streams.LENGTH):
-        errors.append(_error(scenario, engine.forward(stream.x[at])[-1], stream.y[at]))
+        errors.append(_error(given.scenario, engine.forward(stream.x[at])[-1], stream.y[at]))
         if (at + 1) % learner.stored == 0:
             some = slice(learned, at + 1)
             passes.learn(engine, stream.x[some], stream.y[some], local=True)
             learned = at + 1
-    final = np.mean(
-        [
-            _error(scenario, engine.forward(x)[-1], y)
-            for x, y in zip(stream.asked_x, stream.asked_y, strict=True)
-        ]
-    )
+    final = [
+        _error(given.scenario, engine.forward(x)[-1], y)
+        for x, y in zip(stream.test_x, stream.test_y, strict=True)
+    ]
     return {
         "errors": errors,
-        "final": float(final),
+        "final": float(np.mean(final)),
         "operations": learned * learner.epochs * step_operations(spec.layers, local=True),
     }
 
 
 @lru_cache(maxsize=1)
-def _seen(  # noqa: PLR0913 - all that decides it
-    scenario: Scenario,
-    kind: Kind,
-    published: tuple[int, ...],
-    boards: int,
-    seed: int,
-    *,
-    real: bool,
-) -> Streams:
+def _local_inputs(given: StreamSet, arithmetic: type[Engine | FloatEngine]) -> Streams:
     """Streams as the local layers see them: what is below does not learn, so it computes once."""
-    spec = scenario.spec
-    _, tested = scenario.tasks()
-    stream = streams.draw(tested, kind, boards, np.random.default_rng((seed, STREAMS)))
-    engine = (FloatEngine if real else Engine)(spec, boards)
-    engine.load(np.array(published), local=False)
+    spec = given.scenario.spec
+    _, held_out = given.scenario.tasks()
+    rng = np.random.default_rng((given.seed, STREAMS))
+    stream = streams.draw(held_out, given.kind, given.boards, rng)
+    engine = arithmetic(spec, given.boards)
+    engine.load(np.array(given.published), local=False)
     first = _lowest_local(spec)
-    x, asked_x = (
+    x, test_x = (
         np.array([engine.forward(sample)[first] for sample in samples])
-        for samples in (stream.x, stream.asked_x)
+        for samples in (stream.x, stream.test_x)
     )
-    return Streams(x, stream.y, asked_x, stream.asked_y)
+    return Streams(x=x, y=stream.y, test_x=test_x, test_y=stream.test_y)
 
 
 def _lowest_local(spec: Spec) -> int:
@@ -171,27 +166,28 @@ def _error(scenario: Scenario, z: NDArray[np.number], y: Words) -> float:
     return float((z.argmax(axis=1) != y[:, 0]).mean())
 
 
-@dataclass(frozen=True)
-class Choice:
-    """Of a learner's settings for a kind of stream."""
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """A job: for a learner's settings on a kind of stream."""
 
-    following: Following
+    streams: StreamSet
+    stored: int
     rates: tuple[float, ...]
     epochs: tuple[int, ...]
 
 
-def choose(wanted: Choice) -> Outcome:
+def search(job: Search) -> Outcome:
     """Try all pairs of a rate and epochs.
 
     Returns:
-        ``rate`` and ``epochs`` with the lowest mean error along the stream, and ``trials``, a list
-        of rates, epochs and mean errors.
+        ``rate`` and ``epochs`` with the lowest mean error along the stream, and ``candidates``, a
+        list of rates, epochs and mean errors.
     """
-    trials = []
-    for epochs in wanted.epochs:
-        for rate in wanted.rates:
-            learner = replace(wanted.following.learner, rate=rate, epochs=epochs)
-            outcome = follow(replace(wanted.following, learner=learner))
-            trials.append([rate, epochs, float(np.mean(outcome["errors"]))])
-    best = min(trials, key=lambda trial: trial[2])
-    return {"rate": best[0], "epochs": best[1], "trials": trials}
+    candidates = []
+    for epochs in job.epochs:
+        for rate in job.rates:
+            learner = Learner(stored=job.stored, rate=rate, epochs=epochs)
+            outcome = learn(StreamRun(streams=job.streams, learner=learner))
+            candidates.append((rate, epochs, float(np.mean(outcome["errors"]))))
+    rate, epochs, _ = min(candidates, key=lambda candidate: candidate[2])
+    return {"rate": rate, "epochs": epochs, "candidates": candidates}

@@ -1,0 +1,1 @@
+"""Programs that use the simulation as a researcher does."""
