@@ -35,17 +35,13 @@ def pythons() -> list[str]:
 def missing(lock: str, python: str) -> str:
     """What pip says that it cannot find; empty where it finds all."""
     platforms = [f"--platform=manylinux_2_{minor}_aarch64" for minor in reversed(GLIBC)]
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
+    command += ["--only-binary", ":all:", "--no-deps", "--require-hashes"]
+    command += ["--implementation", "cp", "--python-version", python, *platforms]
+    command += ["--requirement", str(PROJECT / lock)]
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
-            [
-                *(sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "-q"),
-                *("--only-binary", ":all:", "--no-deps", "--require-hashes", "--dest", folder),
-                *("--python-version", python, "--implementation", "cp", *platforms),
-                *("--requirement", PROJECT / lock),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
+            [*command, "--dest", folder], capture_output=True, text=True, check=False
         )
         found = len(list(Path(folder).glob("*.whl")))
     if done.returncode == 0:

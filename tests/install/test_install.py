@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.install import Environment, install
+from cli.extras import ROOMS
 from localfleet.processes import PROJECT, free_port
 from runtime.settings import PREFIX
 from tests.conftest import Broker
@@ -99,6 +100,10 @@ def test_nothing_comes_from_the_checkout(user: User) -> None:
     files, path = json.loads(user.types("-c", script, program="python").stdout)
     assert all(Path(file).is_relative_to(user.environment.folder) for file in files)
     assert not any(Path(entry).is_relative_to(PROJECT) for entry in path if entry)
+    texts = [text for room in ROOMS for text in (PROJECT / room).rglob("*.md")]
+    site = Path(files[0]).parents[1]
+    assert texts
+    assert all((site / text.relative_to(PROJECT)).is_file() for text in texts)
 
 
 def test_a_fleet_is_served_and_steered(user: User, broker: Broker) -> None:
