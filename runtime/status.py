@@ -6,8 +6,9 @@
     /health    200 while the service's loop turns, else 503: it should be restarted
     /ready     200 while it can do its work, else 503 with what is missing, one line each
 
-So it answers while the loop hangs, and says so. There is no password: it tells nothing of boards or
-weights, but the address should not be reachable from outside.
+HEAD is answered as GET is, without the body. It answers while the loop hangs, and says so. There is
+no password: it tells nothing of boards or weights, but the address should not be reachable from
+outside.
 """
 
 import logging
@@ -18,6 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
+from io import BytesIO
 from pathlib import Path
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Final, Protocol
@@ -64,21 +66,8 @@ class _Server(ThreadingMixIn, TCPServer):
         log.debug("an HTTP request failed", exc_info=True)  # noqa: LOG014 - called in a handler
 
 
-@contextmanager
-def serving(address: Address | None, vitals: Vitals, state: Path) -> Iterator[None]:
-    """Answer on this address for a while; nowhere if there is none.
-
-    Args:
-        address: where to listen.
-        vitals: what to tell.
-        state: the service's file, which must be writable for it to be ready.
-
-    Raises:
-        SettingsError: nobody can listen there.
-    """
-    if address is None:
-        yield
-        return
+def _handler(vitals: Vitals, state: Path) -> type[MetricsHandler]:
+    """Answers with what there is to tell."""
 
     class Handler(MetricsHandler):
         registry = vitals.registry
@@ -95,6 +84,14 @@ def serving(address: Address | None, vitals: Vitals, state: Path) -> Iterator[No
                 case _:
                     self.send_error(HTTPStatus.NOT_FOUND, "ask for /metrics, /health or /ready")
 
+        def do_HEAD(self) -> None:  # noqa: N802 - the library's name
+            self.do_GET()
+
+        def end_headers(self) -> None:
+            super().end_headers()
+            if self.command == "HEAD":  # As GET, without the body (RFC 9110, 9.3.2).
+                self.wfile = BytesIO()
+
         def _answer(self, problems: list[str]) -> None:
             body = ("\n".join(problems or ["ok"]) + "\n").encode()
             self.send_response(HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK)
@@ -103,8 +100,27 @@ def serving(address: Address | None, vitals: Vitals, state: Path) -> Iterator[No
             self.end_headers()
             self.wfile.write(body)
 
+    return Handler
+
+
+@contextmanager
+def serving(address: Address | None, vitals: Vitals, state: Path) -> Iterator[None]:
+    """Answer on this address for a while; nowhere if there is none.
+
+    Args:
+        address: where to listen.
+        vitals: what to tell.
+        state: the service's file, which must be writable for it to be ready.
+
+    Raises:
+        SettingsError: nobody can listen there.
+    """
+    if address is None:
+        yield
+        return
+
     try:
-        server = _Server(address, Handler)
+        server = _Server(address, _handler(vitals, state))
     except (OSError, UnicodeError) as error:
         raise SettingsError(
             f"metrics: nobody can listen on {address} ({error}); is the port taken, and the "
