@@ -49,6 +49,8 @@ class Vitals(Protocol):
     """When its loop last turned, on time.monotonic()'s clock."""
     connected: bool
     """Whether the broker was within reach at that time."""
+    refused: frozenset[str]
+    """Topics that it did not let us read."""
 
 
 class _Server(ThreadingMixIn, TCPServer):
@@ -146,6 +148,7 @@ def _lacks(vitals: Vitals, state: Path) -> list[str]:
     problems = []
     if not vitals.connected:
         problems.append("no connection to the broker")
+    problems += [f"the broker does not let us read {topic}" for topic in sorted(vitals.refused)]
     if not os.access(state, os.W_OK):
         problems.append(f"{state}: absent or not writable")
     return problems

@@ -23,6 +23,7 @@ class Vitals:
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     turned_at: float = field(default_factory=time.monotonic)
     connected: bool = True
+    refused: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -75,3 +76,14 @@ def test_either_says_that_the_loop_hangs(monitor: Monitor, method: str) -> None:
 def test_either_says_that_there_is_no_such_page(monitor: Monitor, method: str) -> None:
     assert monitor.ask("/nowhere", method)[0].status == 404
     assert monitor.ask("/health", method)[0].status == 200
+
+
+def test_ready_names_what_the_broker_does_not_let_us_read(monitor: Monitor) -> None:
+    monitor.vitals.refused = frozenset({"tmf/v1/demo/up/+/+", "tmf/v1/demo/command"})
+    response, body = monitor.ask("/ready")
+    assert response.status == 503
+    assert body.decode().splitlines() == [
+        "the broker does not let us read tmf/v1/demo/command",
+        "the broker does not let us read tmf/v1/demo/up/+/+",
+    ]
+    assert monitor.ask("/health")[0].status == 200
