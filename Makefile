@@ -6,6 +6,9 @@ BOARDS ?= 8
 ROUNDS ?= 300
 MINUTES ?= 10
 
+# Tests start hundreds of processes: where this is set, each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .cache/venv
 BIN := $(VENV)/bin
 # Inside the venv, and named after its Python: another PYTHON makes another venv.
@@ -21,7 +24,7 @@ LOCK = .cache/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast soak bench-aggregator bench-board bench-install bench-peers bench-strategies bench-wire numerics results lint format client lock clean
+.PHONY: help setup demo test test-fast soak bench-aggregator bench-board bench-install bench-peers bench-strategies bench-wire check-wheels numerics results lint format client lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -37,6 +40,9 @@ demo: client ## Train a fleet of real parts: BOARDS=8 ROUNDS=300
 numerics: $(READY) ## Hold fixed point against float64: OMNIGLOT=PATH SPEECH=PATH
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.numerics $(if $(OMNIGLOT),--omniglot $(OMNIGLOT)) \
 		$(if $(SPEECH),--speech $(SPEECH))
+
+check-wheels: $(READY) ## Ask the package index for wheels for a 64-bit Raspberry Pi
+	@$(BIN)/python tools/wheels.py
 
 results: $(READY) ## Bring what `tinymetafed experiment` found from build/ into docs/
 	@$(BIN)/python tools/results.py

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
-from pydantic_settings import NoDecode
 
 from runtime.settings import Address, Connection, parse_listener
 
@@ -33,7 +32,7 @@ class Settings(Connection):
     log_format: Literal["text", "json"] = Field(
         default="text", description="Logs for people, text, or for machines, json."
     )
-    metrics: Annotated[Address | None, NoDecode, BeforeValidator(parse_listener)] = Field(
+    metrics: Annotated[Address | None, BeforeValidator(parse_listener)] = Field(
         default=None,
         description="Where /metrics, /health and /ready are served: HOST:PORT. Without, nowhere.",
     )

@@ -7,7 +7,8 @@ which is installed likewise; both take turns, and the medians count.
 - downloaded: all wheels
 - installed: their files; and with the bytecode that pip compiles of them (uv does not)
 - help: processor time of `tinymetafed --help`, over a Typer application with three commands
-- ready: from the start of `tinymetafed serve` until the broker has accepted it, in seconds
+- ready: from the start of `tinymetafed serve` until the broker has accepted it, in seconds; and
+  the processor time of that, which other work on the machine does not change
 - rss: what it holds in memory a second later
 
 Writes `build/bench/install.json`.
@@ -129,8 +130,20 @@ def processor_seconds(command: Sequence[str | Path]) -> float:
     return sum(after[2:4]) - sum(before[2:4])  # Of the children: user and system.
 
 
-def serve(environment: Environment, spec: Path, port: int, folder: Path) -> tuple[float, float]:
-    """Seconds until an aggregator is ready, and the megabytes that it then holds."""
+@dataclass(frozen=True)
+class Start:
+    """How an aggregator started."""
+
+    ready: float
+    """Seconds."""
+    processor: float
+    """Seconds of it."""
+    resident: float
+    """Megabytes."""
+
+
+def serve(environment: Environment, spec: Path, port: int, folder: Path) -> Start:
+    """Start an aggregator, see how, and end it."""
     words: list[str | Path] = ["--spec", spec, "--broker", f"127.0.0.1:{port}", "--state", folder]
     start = time.monotonic()
     command = [environment.bin / "tinymetafed", "serve", *words]
@@ -140,11 +153,14 @@ def serve(environment: Environment, spec: Path, port: int, folder: Path) -> tupl
             if READY in line:
                 break
         ready = time.monotonic() - start
+        proc = Path(f"/proc/{process.pid}")
+        ticks = proc.joinpath("stat").read_text(encoding="ascii").rpartition(")")[2].split()
         time.sleep(IDLE_SECONDS)
-        status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+        status = proc.joinpath("status").read_text(encoding="ascii")
         process.terminate()
+    processor = sum(map(int, ticks[11:13])) / os.sysconf("SC_CLK_TCK")  # utime and stime.
     (resident,) = re.findall(r"VmRSS:\s+(\d+) kB", status)
-    return ready, 1024 * int(resident) / 1e6
+    return Start(ready, processor, 1024 * int(resident) / 1e6)
 
 
 def measure(before: Path | None) -> dict[str, Any]:
@@ -172,7 +188,7 @@ def measure(before: Path | None) -> dict[str, Any]:
         **{name: [made[name].bin / "tinymetafed", "--help"] for name in made},
     }
     helps: dict[str, list[float]] = {name: [] for name in commands}
-    served: dict[str, list[tuple[float, float]]] = {name: [] for name in made}
+    served: dict[str, list[Start]] = {name: [] for name in made}
     port = processes.free_port()
     broker = processes.broker(FOLDER / "broker", port)
     with processes.stopping([broker]):
@@ -184,11 +200,12 @@ def measure(before: Path | None) -> dict[str, Any]:
                 spec = sources[name] / "specs" / "sine.toml"
                 served[name].append(serve(environment, spec, port, FOLDER / name / f"{turn}"))
     for name in made:
-        ready, resident = zip(*served[name], strict=True)
+        starts = served[name]
         found[name] |= {
             "help_s": round(statistics.median(helps[name]), 3),
-            "ready_s": round(statistics.median(ready), 3),
-            "rss_mb": round(statistics.median(resident), 1),
+            "ready_s": round(statistics.median(start.ready for start in starts), 3),
+            "ready_processor_s": round(statistics.median(one.processor for one in starts), 3),
+            "rss_mb": round(statistics.median(start.resident for start in starts), 1),
         }
     return found | {
         "typer_help_s": round(statistics.median(helps["typer"]), 3),

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field
-from pydantic_settings import SettingsConfigDict
+from pydantic import ConfigDict, Field
 
 from protocol.topics import NAME
 from runtime.settings import Connection
@@ -12,7 +11,7 @@ from runtime.settings import Connection
 class OperatorSettings(Connection):
     """What an operator's commands need; of the aggregator's file they take what they know."""
 
-    model_config = SettingsConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore")
 
     fleet: str | None = Field(
         default=None, pattern=f"^{NAME.pattern}$", description="The fleet's name."

@@ -5,19 +5,13 @@ in capitals), else from a TOML file (``--config FILE`` or ``TMF_CONFIG``), else 
 """
 
 import os
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
 
 from protocol.validation import reason_of
 from runtime.errors import SettingsError
@@ -78,12 +72,12 @@ def parse_listener(text: object) -> Address | None:
     return Address(host, port)
 
 
-class Connection(BaseSettings):
+class Connection(BaseModel):
     """What it takes to reach a broker."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    broker: Annotated[Address, NoDecode, BeforeValidator(parse_address)] = Field(
+    broker: Annotated[Address, BeforeValidator(parse_address)] = Field(
         default=Address("localhost", MQTT_PORT),
         description="The MQTT broker: mqtt://HOST:PORT, HOST:PORT or HOST.",
     )
@@ -92,18 +86,6 @@ class Connection(BaseSettings):
         default=None,
         description="Password to that name. Not a flag, because anyone could read it there.",
     )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Rank the sources."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
 
 Known = TypeVar("Known", bound=Connection)
@@ -124,12 +106,14 @@ def gather(kind: type[Known], config: Path | None, flags: dict[str, Any]) -> Kno
         config = Path(named)
     if config is not None and not config.is_file():
         raise SettingsError(f"{config}: no such file; check --config or {PREFIX}CONFIG")
-
-    class WithFile(kind):  # type: ignore[misc, valid-type]  # mypy knows no class made at run time
-        model_config = SettingsConfigDict(toml_file=config)
-
+    environment = {
+        name: os.environ[variable]
+        for name in kind.model_fields
+        if (variable := f"{PREFIX}{name.upper()}") in os.environ
+    }
     try:
-        made: Known = WithFile(**flags)
+        file = {} if config is None else tomllib.loads(config.read_text(encoding="utf-8"))
+        made = kind.model_validate(file | environment | flags)
     except (OSError, ValueError) as error:  # Validation and TOML errors are ValueErrors.
         if isinstance(error, ValidationError):
             lines = [_explain(problem, kind) for problem in error.errors()]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import tomlkit
-
 from protocol.errors import SpecError
 from protocol.spec.spec import Spec
 from tuning.errors import TuningError
@@ -25,6 +23,8 @@ def rewritten(text: str, values: Values) -> str:
     Raises:
         TuningError: what was written is not what was asked for.
     """
+    import tomlkit  # noqa: PLC0415 - of the extra `research`; --help does without
+
     spec = Spec.from_toml(text)
     old = values_of(spec)
     document: Any = tomlkit.parse(text)
