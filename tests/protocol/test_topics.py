@@ -15,7 +15,7 @@ def test_every_topic_lies_below_the_fleets_root() -> None:
 
 
 def test_the_boards_spelling_is_the_documented_one() -> None:
-    # What a board writes by hand in micropython_client/tinymetafed/client.py.
+    # What a board writes by hand in micropython_client/tinymetafed/config.py.
     assert DEMO.up("board-00") == "tmf/v1/demo/up/34/board-00"
     assert DEMO.receipt(34) == "tmf/v1/demo/receipt/34"
     assert DEMO.state("board-00") == "tmf/v1/demo/board/board-00/state"
