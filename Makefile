@@ -16,6 +16,8 @@ READY := $(VENV)/ready-$(notdir $(PYTHON))
 # Fetches what is missing; takes no time when nothing is.
 PARTS = $(BIN)/python -m localfleet.parts --quiet
 EMULATOR = $(BIN)/python -m localfleet.emulator --quiet
+# A worker a core; tests that share a fixture of their module share a worker.
+WORKERS := -n auto --maxprocesses 8 --dist loadgroup
 PEERS := .cache/peers/ready
 STUBS := .cache/stubs/rp2 .cache/stubs/esp32
 LOCK = .cache/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
@@ -62,14 +64,14 @@ bench-peers: $(PEERS) ## Install Flower into an environment of its own, and meas
 bench-strategies: $(READY) ## Play every strategy on sines, clean and with one board in ten poisoned
 	@$(BIN)/python -m benchmarks.strategies
 
-test: client ## Run every test
+test: client ## Run every test, and measure what they cover: build/coverage/index.html
 	@$(PARTS) || test -z "$$CI"  # Without CI, tests of an absent part are skipped.
 	@$(EMULATOR) || test -z "$$CI"
-	@$(BIN)/pytest
+	@$(BIN)/pytest $(WORKERS) --cov --cov-report=html $(if $(CI),,--cov-fail-under=0)
 
 test-fast: ## Run the tests that need no real parts, without any set-up
 	@test -x $(BIN)/pytest || { echo "run make setup first"; exit 1; }
-	@$(BIN)/pytest -m "not real and not slow"
+	@$(BIN)/pytest $(WORKERS) -m "not real and not slow"
 
 soak: client ## Inject faults for longer: MINUTES=10 a scenario
 	@$(PARTS)
@@ -80,9 +82,10 @@ bench-board: client ## Count a Cortex-M0's instructions beside C, and find the h
 	@$(BIN)/python -m benchmarks.board
 
 # umqtt.simple is in the ESP32's stubs only, hence the second path.
-lint: $(READY) $(STUBS) ## Check style and types, the boards' code against each board's stubs
+lint: $(READY) $(STUBS) ## Check style, spelling and types, the boards' code against each board's stubs
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet
+	@$(BIN)/codespell
 	@$(BIN)/mypy
 	@for stubs in $(STUBS); do \
 		MYPYPATH=$$stubs:.cache/stubs/esp32 $(BIN)/mypy --config-file tools/board.ini --custom-typeshed-dir $$stubs \

@@ -52,6 +52,8 @@ class Metrics:
         """When the loop last turned; until then, when it was made."""
         self.connected = False
         """Whether the broker was within reach at that time."""
+        self.refused: frozenset[str] = frozenset()
+        """Topics that it did not let us read."""
         self._describe(spec)
         self._define_ingest()
         self._define_fleet()
@@ -148,7 +150,7 @@ class Metrics:
     ) -> None:
         """The service's loop has turned, and this is how things stand."""
         self.turned_at = time.monotonic()
-        self.connected = transport.connected
+        self.connected, self.refused = transport.connected, transport.refused
         self._connected.set(transport.connected)
         self._connections.inc(transport.connections - self._connections_before)
         self._connections_before = transport.connections

@@ -151,7 +151,7 @@ class Service:
         # then falls asleep is asleep.
         self._take_updates(updates)
         for message in commands:
-            self._obey(message.payload)
+            self._obey(message)
         for message in others:
             if message.topic == drops.TOPIC:
                 self._hear_of_drops(message.payload)
@@ -230,9 +230,9 @@ class Service:
 
     # --- What an operator says -------------------------------------------------------------------
 
-    def _obey(self, payload: bytes) -> None:
+    def _obey(self, message: Message) -> None:
         """Carry out a command, or have it wait until it can be."""
-        command = self._steering.hear(payload)
+        command = self._steering.hear(message)
         if command is None:
             return
         before = self._core.state

@@ -12,6 +12,7 @@ from aggregator.journal.journal import Journal
 from aggregator.publisher import Publisher
 from protocol.commands import Apply, AtOnce, Command, Import, Pause, Resume, RollBack, Stop, parse
 from protocol.errors import CommandError, ProtocolError
+from protocol.mqtt import Message
 from rounds.core import Decision
 
 log = logging.getLogger(__name__)
@@ -34,10 +35,16 @@ class Steering:
         self.has_waiting = True
         """Whether commands wait, perhaps: at the start only the journal knows."""
 
-    def hear(self, payload: bytes) -> AtOnce | None:
-        """Read a command; itself, if it is to be carried out at once."""
+    def hear(self, message: Message) -> AtOnce | None:
+        """Read a command; itself, if it is to be carried out at once.
+
+        One that the broker retains is none: it would be carried out again at every start. An empty
+        message is what takes a retained one back.
+        """
+        if not message.payload:
+            return None
         try:
-            command = parse(payload)
+            command = _read(message)
         except CommandError as error:
             log.warning("a command is refused: %s", error)
             self._publisher.answer("", error.id, str(error), done=False)
@@ -88,3 +95,20 @@ class Steering:
         level = logging.INFO if done else logging.WARNING
         log.log(level, "command %s: %s", command.command, detail)
         self._publisher.answer(command.command, command.id, detail, done=done)
+
+
+def _read(message: Message) -> Command:
+    """A command that was published for us, now.
+
+    Raises:
+        CommandError: it is none, or the broker has kept it since then.
+    """
+    command = parse(message.payload)
+    if message.is_retained:
+        raise CommandError(
+            f"a retained command {command.command} is not carried out, or it would be at every "
+            f"start: publish an empty retained message to {message.topic}, and the command without "
+            f"the retain flag",
+            command.id,
+        )
+    return command

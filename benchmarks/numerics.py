@@ -1,8 +1,8 @@
 """`make numerics`: what fixed point costs, against float64, on the three networks that ship.
 
 Both engines learn from the same tasks in the same order, with the same codec and aggregation; then
-each is asked the same held-out tasks. Writes `docs/numerics.md` and `docs/numerics.png`; the page
-tells how it is measured.
+each is evaluated on the same held-out tasks. Writes `docs/numerics.md` and `docs/numerics.png`; the
+page tells how it is measured.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ SEEDS: Final = {"sine": 20, "omniglot": 5, "keywords": 5}
 TESTED: Final = 2000
 """Held-out tasks, the same for every model."""
 VERSIONS: Final = 5
-"""Models that are asked, evenly spaced over the last tenth of the rounds."""
+"""Models that are evaluated, evenly spaced over the last tenth of the rounds."""
 POINTS: Final = 10
 """Of a curve."""
 CURVE: Final = 200
-"""Held-out tasks for a point of a curve; and boards that are asked at a time."""
+"""Held-out tasks for a point of a curve; and boards that are evaluated at a time."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def prepared(network: str, data: Path | None) -> tuple[Spec, Tasks, Tasks]:
 
 
 def run(job: Job) -> Outcome:
-    """Learn, and be asked."""
+    """Learn, and be evaluated."""
     spec, learned, tested = prepared(job.network, job.data)
     make, rounds = ENGINES[job.engine], spec.rounds.count
     engine, invited = make(spec, spec.rounds.cohort), make(spec, CURVE)

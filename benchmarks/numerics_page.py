@@ -23,12 +23,12 @@ CONTRACT: Final = 5
 
 @dataclass(frozen=True)
 class Score:
-    """Means over held-out tasks, each asked after its support samples."""
+    """Means over held-out tasks, each evaluated after its support samples."""
 
     loss: float = 0.0
     """Mean squared error, or cross-entropy in nats."""
     accuracy: float = 0.0
-    """Share of samples told right; of classes."""
+    """Share of samples predicted correctly; of classes."""
 
     @classmethod
     def mean(cls, scores: Sequence[Score]) -> Score:

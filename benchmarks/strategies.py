@@ -81,11 +81,11 @@ def sines(rounds: dict[str, Any]) -> Spec:
     return spec.model_copy(update=changes)
 
 
-def final_loss(rounds: dict[str, Any], told: Callable[[Words], Words], seed: int) -> float:
+def final_loss(rounds: dict[str, Any], claim: Callable[[Words], Words], seed: int) -> float:
     """What a fleet comes to."""
     spec = sines(rounds)
     tasks = SineTasks.of(spec)
-    *_, model = play(spec, tasks, Engine(spec, BOARDS), seed, told)
+    *_, model = play(spec, tasks, Engine(spec, BOARDS), seed, claim)
     return float(measure(spec, model.published, tasks, Engine(spec, TESTED), seed=1).loss.mean())
 
 
@@ -102,9 +102,9 @@ def main() -> None:
         table.add_column(head, justify="left" if head == "strategy" else "right")
     with ProcessPoolExecutor(options.jobs) as pool:
         jobs = [
-            pool.submit(final_loss, one.rounds | {"count": options.rounds}, told, seed)
+            pool.submit(final_loss, one.rounds | {"count": options.rounds}, claim, seed)
             for one in STRATEGIES
-            for told in (honest, poisoned)
+            for claim in (honest, poisoned)
             for seed in range(options.seeds)
         ]
         losses = np.array([job.result() for job in jobs]).reshape(len(STRATEGIES), 2, -1)

@@ -79,11 +79,10 @@ def _run(settings: Settings, spec: Spec, metrics: Metrics) -> None:
         settings.state, settings.keep_rounds, settings.keep_versions, metrics.committed
     )
     transport = Transport(
-        settings.broker,
+        settings,
         f"tmf-aggregator-{spec.fleet}",
-        [topics.all_updates, topics.all_states, topics.command, drops.TOPIC],
-        settings.username,
-        settings.password.get_secret_value() if settings.password else None,
+        [topics.all_updates, topics.all_states, topics.command],
+        [drops.TOPIC],
     )
     try:
         service = Service(journal.start(spec), journal, transport, metrics)

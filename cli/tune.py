@@ -151,10 +151,10 @@ def _summary(result: "Result") -> dict[str, Any]:
         "values": result.values,
         "importances": result.search.importances,
     }
-    if result.comparison is not None:
-        summary["gain"] = asdict(result.comparison.gain)
-        summary["given"] = asdict(result.comparison.given)
-        summary["found"] = asdict(result.comparison.found)
+    if result.verdict is not None:
+        summary["gain"] = asdict(result.verdict.gain)
+        summary["given"] = asdict(result.verdict.given)
+        summary["found"] = asdict(result.verdict.found)
     return summary
 
 

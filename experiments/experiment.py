@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from experiments.catalogue import EXPERIMENTS
 from experiments.errors import ExperimentError
@@ -90,7 +90,7 @@ def make(settings: Settings, console: Console) -> Result:
     return Result(report=made, page=report.write(made, folder, facts))
 
 
-def _data(name: str, experiment: Experiment, paths: Sequence[Path]) -> dict[str, Path]:
+def _data(name: str, experiment: Experiment[Any], paths: Sequence[Path]) -> dict[str, Path]:
     """Where each data set lies, by the spec that learns from it."""
     found = {network_of(path): path for path in paths}
     for network in found.keys() - {*experiment.needs, *experiment.may}:

@@ -47,7 +47,7 @@ class Fleet(Protocol):
         """The connection has ended."""
 
     def invites(self, announced: Round) -> frozenset[str]:
-        """A round is announced; the boards that it asks, if it is the newest."""
+        """A round is announced; the boards that it invites, if it is the newest."""
         ...
 
     def over(self, round_: int) -> None:

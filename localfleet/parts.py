@@ -44,8 +44,8 @@ _MICROPYTHON = "micropython libc6 libgcc-s1 libffi8 libmbedcrypto16 libmbedtls21
 MOSQUITTO = Bundle(
     name="mosquitto",
     architecture="amd64",
-    packages="mosquitto libc6 libgcc-s1 libcap2 libdlt2 libssl3t64 libsystemd0 libwebsockets19t64 "
-    "libwrap0 libzstd1 zlib1g",
+    packages="mosquitto libc6 libcap2 libcjson1 libdlt2 libgcc-s1 libssl3t64 libsystemd0 "
+    "libwebsockets19t64 libwrap0 libzstd1 zlib1g",
     remedy="`apt install mosquitto`",
 )
 MICROPYTHON: dict[Bits, Bundle] = {

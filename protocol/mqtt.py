@@ -52,6 +52,8 @@ class Message(NamedTuple):
     payload: bytes
     packet: int
     """By which it is acknowledged; 0 where that is not wanted."""
+    is_retained: bool = False
+    """Whether it was published before we subscribed, and kept by the broker (3.3.1.3)."""
 
 
 # --- Reading
@@ -109,7 +111,7 @@ def message_of(packet: Packet) -> Message:
         topic = body[2:end].decode()
     except UnicodeDecodeError:
         topic = ""
-    return Message(topic, body[start:], int.from_bytes(body[end:start], "big"))
+    return Message(topic, body[start:], int.from_bytes(body[end:start], "big"), bool(head & 1))
 
 
 # --- Writing: what a client sends

@@ -1,4 +1,4 @@
-"""Whom a round asks: the rules by which a cohort is picked from the boards that are awake."""
+"""Whom a round invites: the rules by which a cohort is picked from the boards that are awake."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ class Cohort:
     """A round's boards: who was invited, and who has answered."""
 
     ticket_limit: int
-    """It asks the boards whose tickets lie below ..."""
+    """It invites the boards whose tickets lie below ..."""
     chosen: bytes = b""
     """... and those that are named here, see :func:`protocol.cohort.name_in`."""
     invited: set[str] = field(default_factory=set)

@@ -207,7 +207,7 @@ class Krum:
         boards = len(stacked.boards)
         if few := _too_few(self._combine, boards):
             return few
-        if boards > MAX_COMPARED:  # A round that was announced again asks several cohorts.
+        if boards > MAX_COMPARED:  # A round that was announced again invites several cohorts.
             return Combination(
                 None, f"Krum compares {MAX_COMPARED} updates, {boards} came: the model stays"
             )

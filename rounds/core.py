@@ -33,7 +33,7 @@ MOST_AWAKE: Final = 100_000
 
 PATIENCE: Final = 2
 """Deadlines in a row after which a board is not waited for, until something is heard of it again;
-if a round asks it and it answers in time, that counts."""
+if a round invites it and it answers in time, that counts."""
 
 
 class State(Enum):
@@ -127,7 +127,7 @@ class Announce:
 
     round: int
     ticket_limit: int
-    """It asks the boards whose tickets lie below ..."""
+    """It invites the boards whose tickets lie below ..."""
     chosen: bytes
     """... and those named here."""
     invited: frozenset[str]
@@ -221,7 +221,7 @@ class RoundCore:
     # --- Events ----------------------------------------------------------------------------------
 
     def board_awake(self, board: str, battery: int | None = None) -> None:
-        """A board is there. If the open round asks it, it is in the round.
+        """A board is there. If the open round invites it, it is in the round.
 
         Args:
             board: its name.

@@ -10,7 +10,7 @@ What the epsilon says, and what it does not:
 * It compares the models with those that would have come had one board's updates all been zero
   (zero-out: Kairouz et al., 2021, arXiv 2103.00039). That a board took part is not hidden: cohorts
   are public, and so is how many answered.
-* There is no amplification by sampling. Who is asked follows from names and round numbers that
+* There is no amplification by sampling. Who is invited follows from names and round numbers that
   anyone knows, so chance hides nobody. A board is taken to have been in every round.
 * It is about published models. Updates are plain to the broker, the aggregator and its journal, and
   the losses in the progress are exact.

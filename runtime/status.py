@@ -6,8 +6,9 @@
     /health    200 while the service's loop turns, else 503: it should be restarted
     /ready     200 while it can do its work, else 503 with what is missing, one line each
 
-So it answers while the loop hangs, and says so. There is no password: it tells nothing of boards or
-weights, but the address should not be reachable from outside.
+HEAD is answered as GET is, without the body. It answers while the loop hangs, and says so. There is
+no password: it tells nothing of boards or weights, but the address should not be reachable from
+outside.
 """
 
 import logging
@@ -18,6 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
+from io import BytesIO
 from pathlib import Path
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Final, Protocol
@@ -47,6 +49,8 @@ class Vitals(Protocol):
     """When its loop last turned, on time.monotonic()'s clock."""
     connected: bool
     """Whether the broker was within reach at that time."""
+    refused: frozenset[str]
+    """Topics that it did not let us read."""
 
 
 class _Server(ThreadingMixIn, TCPServer):
@@ -62,6 +66,43 @@ class _Server(ThreadingMixIn, TCPServer):
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
         """A client that went away in mid-answer is its own affair."""
         log.debug("an HTTP request failed", exc_info=True)  # noqa: LOG014 - called in a handler
+
+
+def _handler(vitals: Vitals, state: Path) -> type[MetricsHandler]:
+    """Answers with what there is to tell."""
+
+    class Handler(MetricsHandler):
+        registry = vitals.registry
+        timeout = REQUEST_SECONDS
+
+        def do_GET(self) -> None:  # noqa: N802 - the library's name
+            match urlsplit(self.path).path:
+                case "/metrics":
+                    super().do_GET()
+                case "/health":
+                    self._answer(_hangs(vitals))
+                case "/ready":
+                    self._answer(_hangs(vitals) + _lacks(vitals, state))
+                case _:
+                    self.send_error(HTTPStatus.NOT_FOUND, "ask for /metrics, /health or /ready")
+
+        def do_HEAD(self) -> None:  # noqa: N802 - the library's name
+            self.do_GET()
+
+        def end_headers(self) -> None:
+            super().end_headers()
+            if self.command == "HEAD":  # As GET, without the body (RFC 9110, 9.3.2).
+                self.wfile = BytesIO()
+
+        def _answer(self, problems: list[str]) -> None:
+            body = ("\n".join(problems or ["ok"]) + "\n").encode()
+            self.send_response(HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK)
+            self.send_header("Content-Type", "text/plain; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    return Handler
 
 
 @contextmanager
@@ -80,31 +121,8 @@ def serving(address: Address | None, vitals: Vitals, state: Path) -> Iterator[No
         yield
         return
 
-    class Handler(MetricsHandler):
-        registry = vitals.registry
-        timeout = REQUEST_SECONDS
-
-        def do_GET(self) -> None:  # noqa: N802 - the library's name
-            match urlsplit(self.path).path:
-                case "/metrics":
-                    super().do_GET()
-                case "/health":
-                    self._answer(_hangs(vitals))
-                case "/ready":
-                    self._answer(_hangs(vitals) + _lacks(vitals, state))
-                case _:
-                    self.send_error(HTTPStatus.NOT_FOUND, "ask for /metrics, /health or /ready")
-
-        def _answer(self, problems: list[str]) -> None:
-            body = ("\n".join(problems or ["ok"]) + "\n").encode()
-            self.send_response(HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK)
-            self.send_header("Content-Type", "text/plain; charset=utf-8")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
     try:
-        server = _Server(address, Handler)
+        server = _Server(address, _handler(vitals, state))
     except (OSError, UnicodeError) as error:
         raise SettingsError(
             f"metrics: nobody can listen on {address} ({error}); is the port taken, and the "
@@ -130,6 +148,7 @@ def _lacks(vitals: Vitals, state: Path) -> list[str]:
     problems = []
     if not vitals.connected:
         problems.append("no connection to the broker")
+    problems += [f"the broker does not let us read {topic}" for topic in sorted(vitals.refused)]
     if not os.access(state, os.W_OK):
         problems.append(f"{state}: absent or not writable")
     return problems

@@ -16,7 +16,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from protocol.mqtt import Message
-from runtime.settings import Address
+from runtime.settings import Connection
 from runtime.wire import Wire
 
 log = logging.getLogger(__name__)
@@ -52,29 +52,32 @@ class Transport:
     """A connection to the broker that comes back by itself.
 
     Args:
-        broker: where it listens. It need not be there yet.
+        connection: where the broker is, which need not be there yet, and who we are.
         client_id: fixed, for the broker keeps the session under it.
         subscriptions: topic filters, each subscribed with QoS 1.
-        username: by which the broker knows us, if it asks.
-        password: to that name.
+        optional: the same of what a broker may keep from us.
     """
 
     def __init__(
         self,
-        broker: Address,
+        connection: Connection,
         client_id: str,
         subscriptions: list[str],
-        username: str | None = None,
-        password: str | None = None,
+        optional: list[str],
     ) -> None:
         self.connections = 0
         """How often the broker has accepted us."""
         self.connected = False
         self.read_at = 0.0
         """When, on time.monotonic()'s clock, the last exchange began to read messages."""
-        self._broker = broker
+        self._broker = connection.broker
+        self.refused: frozenset[str] = frozenset()
+        """Topic filters that the broker does not let us read, and that we cannot do without."""
         self._subscriptions = subscriptions
+        self._optional = optional
         self._subscribed = False
+        self._wanted: dict[int, list[str]] = {}  # Filters, by the packet that asked for them.
+        self._ask_again = 0.0  # When what is refused is asked for again.
         self._unconfirmed: set[int] = set()  # Packets that we sent with QoS 1.
         self._said = ""
         self._backoff = BACKOFF_FIRST
@@ -82,8 +85,8 @@ class Transport:
         self._answer_by = 0.0
         self._refused = False
         self._client_id = client_id
-        self._username = username
-        self._password = password
+        self._username = connection.username
+        self._password = connection.password
         self._client = self._new_client()
 
     def exchange(self, seconds: float) -> list[Message]:
@@ -101,6 +104,8 @@ class Transport:
             time.sleep(min(seconds, max(0.0, self._next_attempt - time.monotonic())))
             return []
         self._client.loop_misc()
+        if self.refused and self.connected and time.monotonic() >= self._ask_again:
+            self._subscribe(self._client, sorted(self.refused))
         arrived: list[Message] = []
         size = 0
         while len(arrived) < GROUP and size < GROUP_BYTES:
@@ -144,6 +149,8 @@ class Transport:
         arrived = wire.read()
         while wire.wants_paho and self._client.socket() is wire:
             self._client.loop_read()
+            if self._client.want_write():  # What its callbacks subscribed to.
+                self._client.loop_write()
         return arrived
 
     def _ready(self, seconds: float) -> Wire | None:
@@ -181,7 +188,8 @@ class Transport:
         client.connect_timeout = CONNECT_SECONDS
         client.connect_async(self._broker.host, self._broker.port, KEEPALIVE)
         if self._username is not None:
-            client.username_pw_set(self._username, self._password)
+            password = self._password.get_secret_value() if self._password else None
+            client.username_pw_set(self._username, password)
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_disconnect = self._on_disconnect
@@ -193,6 +201,7 @@ class Transport:
             self._client.wire.close()  # A silent one.
         self._client = self._new_client()
         self._unconfirmed.clear()
+        self._wanted.clear()
         self._refused = False
         self._answer_by = time.monotonic() + ANSWER_SECONDS
         try:
@@ -233,18 +242,43 @@ class Transport:
         # it has kept our session, and this process has heard them, that would only pile up.
         self._subscribed = self._subscribed and flags.session_present
         if not self._subscribed:
-            client.subscribe([(topic, 1) for topic in self._subscriptions])
+            self.refused = frozenset()
+            self._subscribe(client, self._subscriptions)
+            if self._optional:  # Apart: a broker may refuse all of a packet for one filter.
+                self._subscribe(client, self._optional)
         self._say(logging.INFO, f"connected to the broker at {self._broker}")
+
+    def _subscribe(self, client: Client, topics: list[str]) -> None:
+        self._ask_again = time.monotonic() + BACKOFF_MOST
+        _, packet = client.subscribe([(topic, 1) for topic in topics])
+        if packet is not None:
+            self._wanted[packet] = topics
 
     def _on_subscribe(
         self,
         _client: Client,
         _data: object,
-        _packet: int,
+        packet: int,
         reasons: list[ReasonCode],
         _more: object,
     ) -> None:
-        self._subscribed = not any(reason.is_failure for reason in reasons)
+        topics = self._wanted.pop(packet, [])
+        if topics == self._optional:
+            return
+        refused = {
+            topic for topic, reason in zip(topics, reasons, strict=True) if reason.is_failure
+        }
+        self.refused = self.refused - set(topics) | refused
+        self._subscribed = not self.refused
+        if refused:
+            self._say(
+                logging.ERROR,
+                f"the broker at {self._broker} does not let us read {', '.join(sorted(refused))}: "
+                f"check TMF_USERNAME and the broker's list of who may do what; asking again until "
+                f"it agrees",
+            )
+        elif topics != self._subscriptions:
+            self._say(logging.INFO, f"the broker at {self._broker} lets us read all that we must")
 
     def _on_disconnect(
         self, _client: Client, _data: object, _flags: object, reason: ReasonCode, _more: object

@@ -11,6 +11,7 @@ from hypothesis import settings
 from localfleet import processes
 from tests.faults import ledger
 from tests.support.parts import real
+from tests.support.ports import free_port
 
 # How long an example takes depends on what else the machine does; that is no property of ours.
 settings.register_profile("untimed", deadline=None)
@@ -32,7 +33,7 @@ class Broker:
 @pytest.fixture
 def absent_broker(tmp_path: Path) -> Iterator[Broker]:
     """A broker, configured as deployed but on a free port, that the test starts itself."""
-    port = processes.free_port()
+    port = free_port()
     folder = tmp_path / "broker"
     program = real(lambda: processes.broker(folder, port))
     with processes.stopping([program]):
@@ -69,6 +70,15 @@ def speech_commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tarfile.open(path) as archive:
         archive.extractall(folder, filter="data")
     return folder
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker runs all tests of a module that share a fixture: it is made once."""
+    for item in items:
+        made = getattr(item, "_fixtureinfo").name2fixturedefs.values()  # noqa: B009 - untyped
+        if any(fixture.scope == "module" for (*_, fixture) in made):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

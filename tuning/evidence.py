@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from tuning.space import Space
     from tuning.spec_search import Budget, Candidate, SearchResult
-    from tuning.verdict import Comparison, Performance
+    from tuning.verdict import Performance, Verdict
 
 
 def searched(command: str, space: Space, budget: Budget, found: SearchResult) -> list[str]:
@@ -33,17 +33,17 @@ def searched(command: str, space: Space, budget: Budget, found: SearchResult) ->
     return lines
 
 
-def compared(comparison: Comparison) -> list[str]:
+def compared(verdict: Verdict) -> list[str]:
     """What the test says of both specs, and which one is below."""
     lines = [
         "On held-out test tasks, mean and 95 % interval over fresh runs:",
-        f"given: {_text(comparison.given)}",
-        f"found: {_text(comparison.found)}",
-        f"The found one's loss is lower by {comparison.gain.text('.4f')} (paired by run).",
+        f"given: {_text(verdict.given)}",
+        f"found: {_text(verdict.found)}",
+        f"The found one's loss is lower by {verdict.gain.text('.4f')} (paired by run).",
     ]
-    if comparison.keeps_given:
+    if verdict.keeps_given:
         lines.append("That is not beyond the interval: the given spec is kept.")
-    elif comparison.given_fits:
+    elif verdict.given_fits:
         lines.append("That is beyond the interval: below is what was found.")
     else:
         lines.append("The given spec is beyond the budget of bytes: below is what was found.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
 
+from protocol.validation import reason_of
 from tuning.errors import TuningError
 from tuning.runs import Data, Score, SpecRun, play
 from tuning.search import Search
@@ -112,7 +113,7 @@ class SpecSearch:
         try:
             size = bytes_most(candidate.spec)
         except ValidationError as error:
-            return error.errors()[0]["msg"].removeprefix("Value error, ")
+            return reason_of(error.errors()[0])
         return f"up to {size:,} bytes" if size > self.budget.bytes else ""
 
     def hear(self, candidate: Candidate, score: Score) -> bool:

@@ -18,7 +18,7 @@ from tuning.verdict import compare
 
 if TYPE_CHECKING:
     from tuning.spec_search import Candidate, SearchResult
-    from tuning.verdict import Comparison
+    from tuning.verdict import Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class Result:
     given: Spec
     chosen: Spec | None = None
     """The spec that was written; None if the search was stopped before the first run was over."""
-    comparison: Comparison | None = None
+    verdict: Verdict | None = None
     """None where there was nothing to compare, or no time."""
     evidence: tuple[str, ...] = ()
     """Lines at the head of the file."""
@@ -144,18 +144,18 @@ def tune(settings: Settings, listener: Listener) -> Result:
                 return Result(search=found, given=task.given, was_interrupted=True)
             raise TuningError("no run was over in time: give more --minutes, or fewer rounds")
         evidence.write_runs(settings.out.with_suffix(".runs.csv"), found.candidates)
-        best, comparison, was_interrupted = found.best.spec, None, found.was_interrupted
+        best, verdict, was_interrupted = found.best.spec, None, found.was_interrupted
         if not was_interrupted and values_of(best) != values_of(task.given):
             listener.compares(settings.seeds)
             try:
-                comparison = _compare(pool, task, best, settings)
+                verdict = _compare(pool, task, best, settings)
             except KeyboardInterrupt:
                 was_interrupted = True
     result = Result(
         search=found,
         given=task.given,
-        chosen=_chosen(task.given, best, comparison, was_interrupted=was_interrupted),
-        comparison=comparison,
+        chosen=_chosen(task.given, best, verdict, was_interrupted=was_interrupted),
+        verdict=verdict,
         was_interrupted=was_interrupted,
     )
     return _written(result, task, settings)
@@ -169,7 +169,7 @@ def _check(settings: Settings) -> None:
         raise TuningError(f"--out {out}: is the given spec; name another file")
 
 
-def _compare(pool: Pool, task: _Task, best: Spec, settings: Settings) -> Comparison:
+def _compare(pool: Pool, task: _Task, best: Spec, settings: Settings) -> Verdict:
     first = settings.seed + 1
     return compare(
         pool,
@@ -186,20 +186,18 @@ def _compare(pool: Pool, task: _Task, best: Spec, settings: Settings) -> Compari
     )
 
 
-def _chosen(
-    given: Spec, best: Spec, comparison: Comparison | None, *, was_interrupted: bool
-) -> Spec:
+def _chosen(given: Spec, best: Spec, verdict: Verdict | None, *, was_interrupted: bool) -> Spec:
     """Which spec is written."""
-    if comparison is None:
+    if verdict is None:
         return best if was_interrupted else given
-    return given if comparison.keeps_given else best
+    return given if verdict.keeps_given else best
 
 
 def _written(result: Result, task: _Task, settings: Settings) -> Result:
     """Write the chosen spec with the evidence."""
     lines = evidence.searched(settings.command, task.space, task.budget, result.search)
-    if result.comparison is not None:
-        lines += evidence.compared(result.comparison)
+    if result.verdict is not None:
+        lines += evidence.compared(result.verdict)
     elif result.was_interrupted:
         lines.append("Stopped early: what was found was not compared on held-out tasks.")
     else:

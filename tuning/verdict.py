@@ -29,7 +29,7 @@ class Performance:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Verdict:
     """The given and the found spec, on the same test tasks."""
 
     given: Performance
@@ -45,9 +45,7 @@ class Comparison:
         return self.given_fits and self.gain.mean <= self.gain.ci95
 
 
-def compare(
-    pool: Pool, given: SpecRun, found: Spec, *, seeds: range, given_fits: bool
-) -> Comparison:
+def compare(pool: Pool, given: SpecRun, found: Spec, *, seeds: range, given_fits: bool) -> Verdict:
     """Run both specs with the same fresh seeds.
 
     Args:
@@ -55,7 +53,7 @@ def compare(
         given: a run of the given spec.
         found: the other spec.
         seeds: of the runs, none of which the search had.
-        given_fits: see :class:`Comparison`.
+        given_fits: see :class:`Verdict`.
 
     Raises:
         TuningError: a process died.
@@ -75,7 +73,7 @@ def compare(
     first = [scores[number] for number in range(len(seeds))]
     second = [scores[number] for number in range(len(seeds), len(runs))]
     gains = [a.loss - b.loss for a, b in zip(first, second, strict=True)]
-    return Comparison(
+    return Verdict(
         given=_performance(given.spec, first),
         found=_performance(found, second),
         gain=Estimate.of(gains),

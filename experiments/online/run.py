@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, get_args
 import numpy as np
 
 from experiments.harness.scenario import Scenario
-from experiments.online import board_memory, page
+from experiments.online import board_memory
 from experiments.online.learners import (
     Learner,
     Pretraining,
@@ -33,7 +33,6 @@ from experiments.online.streams import Kind
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from experiments.harness.report import Report
     from experiments.harness.request import Request
     from experiments.harness.study import Study
 
@@ -70,11 +69,6 @@ class Case:
     method: Method
     learner: Learner
     candidates: Sequence[Candidate]
-
-
-def make(request: Request, study: Study) -> Report:
-    """Run everything and report it."""
-    return page.report(run(request, study))
 
 
 def run(request: Request, study: Study) -> OnlineResult:

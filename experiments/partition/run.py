@@ -11,7 +11,6 @@ from pydantic import ValidationError
 from experiments.harness.scenario import Scenario
 from experiments.methods.results import compare
 from experiments.methods.settings import Setting, partitioned, tune
-from experiments.partition import page
 from experiments.partition.result import Partition, Sweep
 from protocol.spec.model import Pool
 from protocol.validation import reason_of
@@ -19,7 +18,6 @@ from protocol.validation import reason_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from experiments.harness.report import Report
     from experiments.harness.request import Request
     from experiments.harness.study import Study
     from experiments.partition.result import Places
@@ -54,11 +52,6 @@ QUICK: Final = {
     "omniglot": Effort(rounds=6, tasks=60, points=2, most_seeds=1, choices=QUICK_CHOICES),
     "keywords": Effort(rounds=6, tasks=60, points=2, most_seeds=1, choices=QUICK_CHOICES),
 }
-
-
-def make(request: Request, study: Study) -> Report:
-    """Sweep the partitions and report them."""
-    return page.report(run(request, study))
 
 
 def run(request: Request, study: Study) -> list[Sweep]:

@@ -9,13 +9,12 @@ from experiments.harness.scenario import Scenario
 from experiments.methods.results import compare
 from experiments.methods.selections import Baseline
 from experiments.methods.settings import Setting, tune
-from experiments.top_p import observer, page
+from experiments.top_p import observer
 from experiments.top_p.result import Comparison, Entry, TargetCost, TopPResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from experiments.harness.report import Report
     from experiments.harness.request import Request
     from experiments.harness.study import Study
     from experiments.methods.results import SettingResult
@@ -86,11 +85,6 @@ QUICK: Final = {
         baseline_percents=(10,),
     ),
 }
-
-
-def make(request: Request, study: Study) -> Report:
-    """Run all settings and the observer, and report them."""
-    return page.report(run(request, study))
 
 
 def run(request: Request, study: Study) -> TopPResult:

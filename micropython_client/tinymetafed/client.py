@@ -12,6 +12,7 @@ from umqtt.simple import MQTTException
 from tinymetafed import session
 from tinymetafed.errors import ModelError
 
+_MANY = const(100)  # samples that run learns from in one go
 # Milliseconds.
 _PATIENCE = const(1000)  # to wait for a message when there is nothing to do
 _SETTLE = const(500)  # of silence, until all that is retained has been heard
@@ -26,6 +27,7 @@ class Client(session.Session):
     Attributes:
         board: its name.
         fleet: the fleet's name.
+        state: what it is doing, a word of session.STATES; docs/board.md explains them.
         skipped: samples that were not learned from because they do not fit the model.
 
     Raises:
@@ -39,11 +41,6 @@ class Client(session.Session):
         # Not needed again: it gives its heap back.
         del sys.modules["tinymetafed.config"], sys.modules["tinymetafed"].config
         super().__init__(settings)
-
-    @property
-    def state(self):
-        """What this board is doing: a word of session.STATES, as docs/board.md explains them."""
-        return session.STATES[self._state]
 
     def run(self, source, idle=None, battery=None):
         """Take part until the source of samples ends.
@@ -59,12 +56,14 @@ class Client(session.Session):
         """
         self.begin(source, battery)
         while self.state != "stopped":
-            can_idle = idle and self._has_learned and self.state in ("offline", "idle")
-            if not self.step(0 if can_idle else _PATIENCE) and can_idle:
-                try:
+            try:
+                if self.state == "training":
+                    self._train(0, _MANY)
+                can_idle = idle and self._has_learned and self.state in ("offline", "idle")
+                if not self.step(0 if can_idle else _PATIENCE) and can_idle:
                     idle()
-                except OSError as error:
-                    self._lose(error)
+            except (OSError, MQTTException) as error:
+                self._lose(error)
 
     def begin(self, source, battery=None):
         """Begin to take part by steps, from a loop of one's own.
@@ -75,7 +74,7 @@ class Client(session.Session):
         """
         self._source = source
         self._battery = battery
-        self._state = session.STATES.index("idle")
+        self.state = "idle"
 
     def step(self, milliseconds=0):
         """Do one thing: handle a message, learn from a sample, send an update, try to connect.
@@ -91,7 +90,7 @@ class Client(session.Session):
             Whether there was something to do.
         """
         try:
-            return self._STEPS[self._state](self, milliseconds)
+            return self._STEPS[session.STATES.index(self.state)](self, milliseconds)
         except (OSError, MQTTException) as error:
             self._lose(error)
             return True

@@ -66,7 +66,7 @@ def load(source):
 
 
 def _topics(fleet, board):
-    """up, state, model/full/, model/canary/, plan, model/delta, round and receipt of a board."""
+    """A board's topics as bytes, in the order in which session.py names them."""
     root = "tmf/v1/%s/" % fleet
     shard = fnv1a(board) % _SHARDS
     names = (

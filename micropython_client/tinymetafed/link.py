@@ -82,6 +82,7 @@ class Link(MQTTClient):
             settings["password"],
             settings["keepalive"],
         )
+        self.peer = "%s:%d" % (self.server, self.port)
         self._poller = select.poll()
         self._raw = None
         self._buffer = bytearray(_PACKET)

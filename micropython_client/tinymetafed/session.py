@@ -120,6 +120,14 @@ _MOVES = (
     _WAITING << 8 | _LOST << 4 | _OFFLINE,
 )
 
+# Topics, as config.py orders them.
+_UP = const(0)
+_STATE = const(1)
+_FULL = const(2)
+_CANARY = const(3)
+_HEARD = const(4)  # and those after it: plan, delta, round, receipt
+_DELTA = const(5)
+
 _LEVELS = const(5)  # percent of the battery that are worth a message
 
 # Milliseconds.
@@ -150,25 +158,19 @@ class Session:
         self.board = settings["board"]
         self.fleet = settings["fleet"]
         self.skipped = 0  # samples that were not learned from because they do not fit the model
-        self._broker = "%s:%d" % (settings["host"], settings["port"])
-        self._link = link.Link(settings)
-        up, state, self._full, self._canary, plan, delta, round_, receipt = settings["topics"]
-        self._up = up
-        self._state_topic = state
-        self._delta = delta
-        self._chunks = self._full  # where those that are being fetched lie
+        topics = self._topics = settings["topics"]
+        self._chunks = topics[_FULL]  # where those that are being fetched lie
         # In the order in which a board that connects needs what is retained there.
         self._handlers = OrderedDict(
-            (
-                (plan, self._on_plan),
-                (delta, self._on_delta),
-                (round_, self._on_round),
-                (receipt, self._on_receipt),
+            zip(  # noqa: B905 - MicroPython's has no strict
+                topics[_HEARD:],
+                (self._on_plan, self._on_delta, self._on_round, self._on_receipt),
             )
         )
+        self._link = link.Link(settings)
         self._link.set_callback(self._on_message)
-        self._link.set_last_will(self._state_topic, b'{"state":"lost"}', True, 1)
-        self._state = _IDLE  # which finds that there is no connection
+        self._link.set_last_will(topics[_STATE], b'{"state":"lost"}', True, 1)
+        self.state = "idle"  # which finds that there is no connection
         self._time = time.ticks_ms()  # when this state's time is over; or when training began
         self._failures = 0  # to connect, since the last success
         self._fault = None  # of a message that could not be read, since a plan or round could
@@ -195,9 +197,10 @@ class Session:
 
     def _go(self, event):
         """Move as the table says; whether it names this event."""
+        now = STATES.index(self.state) << 4 | event
         for move in _MOVES:
-            if move >> 4 == self._state << 4 | event:
-                self._state = move & 15
+            if move >> 4 == now:
+                self.state = STATES[move & 15]
                 return True
         return False
 
@@ -212,7 +215,7 @@ class Session:
         for topic in self._handlers:
             self._link.subscribe(topic, 1)
         self._report("ready")
-        say("connected to %s as %s" % (self._broker, self.board))
+        say("connected to %s as %s" % (self._link.peer, self.board))
         self._failures = 0
         return self._go(_CONNECTED)
 
@@ -220,7 +223,7 @@ class Session:
         later = self._later
         self._later = None
         for payload in later or ():
-            self._on_message(self._delta, payload)
+            self._on_message(self._topics[_DELTA], payload)
         if not self._link.is_up:
             self._be_offline()
         elif self._new_plan:
@@ -287,37 +290,46 @@ class Session:
         self._link.unsubscribe(self._chunks + b"+")
         return self._go(_FETCHED)
 
-    def _train(self, _):
-        """Learn from a sample.
+    def _train(self, _, count=1):
+        """Learn from one sample, or from so many, which saves a call for each.
 
         Nothing here or below allocates; what the source of samples allocates is its own.
         """
         network = self._network
         query = self._plan.query
-        try:
-            x, y = next(self._samples)  # type: ignore[arg-type]
-            network.read(x, y)
-        except StopIteration:
-            if callable(self._source):
-                say("round %d: its samples ended early; this board sits it out" % self._mine.round)
-                return self._go(_SHORT)
-            say("the samples have ended")
-            self._leave("stopped")
-            return self._go(_ENDED)
-        except (ModelError, TypeError, ValueError, OSError) as error:
-            # Also None for a sample, and a sensor that fails.
-            if self.skipped == 0:
-                say("a sample is skipped, and so will be others like it: %s" % error)
-            self.skipped += 1
-        else:
-            network.step(self._todo > query)
-            self._todo -= 1
-            if self._todo == query:
-                self._support_loss = network.loss
-                network.begin_phase()
-            if not self._todo:
-                self._go(_LEARNED)
-        self._listen()
+        samples = self._samples
+        todo = self._todo
+        while count and self.state == "training":
+            count -= 1
+            try:
+                x, y = next(samples)  # type: ignore[arg-type]
+                network.read(x, y)
+            except StopIteration:
+                if callable(self._source):
+                    say(
+                        "round %d: its samples ended early; this board sits it out"
+                        % self._mine.round
+                    )
+                    return self._go(_SHORT)
+                say("the samples have ended")
+                self._leave("stopped")
+                return self._go(_ENDED)
+            except (ModelError, TypeError, ValueError, OSError) as error:
+                # Also None for a sample, and a sensor that fails.
+                if self.skipped == 0:
+                    say("a sample is skipped, and so will be others like it: %s" % error)
+                self.skipped += 1
+            else:
+                network.step(todo > query)
+                todo -= 1
+                self._todo = todo
+                if todo == query:
+                    self._support_loss = network.loss
+                    network.begin_phase()
+                if not todo:
+                    self._go(_LEARNED)
+            if self._link.is_up:
+                self._link.poll()
         return True
 
     def _encode(self, _):
@@ -345,7 +357,7 @@ class Session:
 
     def _send(self, _):
         self._changes = None
-        self._link.publish(self._up, self._update, False, 1)
+        self._link.publish(self._topics[_UP], self._update, False, 1)
         wait = self._resend + (getrandbits(16) * self._resend >> 17)
         self._time = time.ticks_add(time.ticks_ms(), wait)
         self._go(_SENT)
@@ -407,7 +419,7 @@ class Session:
             why = repr(error)
             if isinstance(error, MQTTException) and error.args[0] in (4, 5):
                 why = "it refuses this user or password"  # MQTT 3.1.1, table 3.1
-            say("no connection to %s (%s); it keeps trying" % (self._broker, why))
+            say("no connection to %s (%s); it keeps trying" % (self._link.peer, why))
         self._failures += 1
         self._link.close()
         self._be_offline()
@@ -444,7 +456,7 @@ class Session:
             facts["reason"] = reason
         if level is not None:
             facts["battery"] = level
-        self._link.publish(self._state_topic, json.dumps(facts).encode(), True, 1)
+        self._link.publish(self._topics[_STATE], json.dumps(facts).encode(), True, 1)
 
     def _level(self):
         """The battery's level in whole percent, or None."""
@@ -497,12 +509,12 @@ class Session:
             heard = messages.unpack_round(payload)
             self._fault = None
             version = heard.version
-            chunks = self._full
+            chunks = self._topics[_FULL]
             if heard.canary_version and cohort.is_canary(
                 self.board, heard.canary_version, heard.canary_share
             ):
                 version = heard.canary_version
-                chunks = self._canary
+                chunks = self._topics[_CANARY]
             invited = cohort.is_invited(self.board, heard.round, heard.ticket_limit, heard.chosen)
             now = Task(heard.lineage, heard.round, version, heard.max_age, chunks, invited)
         self._round = now

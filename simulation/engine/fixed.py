@@ -101,8 +101,8 @@ class Engine:
             local: which side learns; the other stays frozen.
 
         Returns:
-            Each board's loss before the step, in loss format, and whether it told the class; shapes
-            (boards,).
+            Each board's loss before the step, in loss format, and whether it predicted the class
+            correctly; shapes (boards,).
         """
         values = self.forward(x)
         if self.loss == "mse":

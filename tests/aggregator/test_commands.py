@@ -216,9 +216,9 @@ def test_a_canary_version_is_tried_out_and_rolled_back_by_itself(
         boards.answer(0, *names)
         announced = boards.wait_for_round(1)
         assert (announced.version, announced.canary_version) == (0, 1)
-        tried = boards.latest(TOPICS.canary(0))
-        assert tried is not None
-        assert Chunk.unpack(tried).version == 1
+        canary = boards.latest(TOPICS.canary(0))
+        assert canary is not None
+        assert Chunk.unpack(canary).version == 1
         canaries = {name for name in names if is_canary(name, 1, announced.canary_share)}
         assert 0 < len(canaries) < 8
         for name in names:
@@ -230,3 +230,29 @@ def test_a_canary_version_is_tried_out_and_rolled_back_by_itself(
     last = read_history(service.state)[-1]
     assert last.canary == ("rolled back" if worse else "promoted")
     assert last.canary_loss == (9000 if worse else 2048) / 4096 / 5 / 2
+
+
+# --- Commands that the broker keeps
+
+
+def test_a_retained_command_is_not_carried_out_at_each_start(
+    aggregator: Aggregator, boards: Boards
+) -> None:
+    """A dashboard publishes with the retain flag. Who is connected carries the command out, once;
+    who is started later names the kept copy and does nothing; an empty message takes it away."""
+    boards.wait_for_round(0)
+    command = json.dumps({"command": "pause", "id": "kept"}).encode()
+    boards.send(TOPICS.command, command, retain=True)
+    boards.wait_for_progress(state="paused")
+    assert boards.command(command="resume")["ok"]
+    aggregator.program.kill()
+    aggregator.program.start()
+    aggregator.wait_for_log("a retained command pause is not carried out")
+    assert f"publish an empty retained message to {TOPICS.command}" in aggregator.log
+    boards.wait_for_progress(state="collecting")
+    boards.send(TOPICS.command, b"", retain=True)
+    aggregator.program.kill()
+    aggregator.program.start()
+    boards.answer(0, *BOARDS)
+    boards.wait_for_round(1)
+    assert aggregator.log.count("a command is refused") == 1

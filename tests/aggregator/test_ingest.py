@@ -1,4 +1,4 @@
-"""What happens to a message: what is journaled, what is refused and why; nothing raises."""
+"""What happens to a message: what is journaled, what is rejected and why; nothing raises."""
 
 import itertools
 from collections.abc import Iterator
@@ -23,32 +23,17 @@ from rounds.intake import Intake
 from rounds.learning import Basis
 from rounds.sums import PartialSum
 from runtime.errors import StateError
+from tests.support.messages import make_update
 
 SPEC = Spec.from_file(Path(__file__).resolve().parents[2] / "specs" / "sine.toml")
 TOPICS = Topics(SPEC.fleet)
-BOARDS = [f"board-{i}" for i in range(8)]  # A cohort: a round asks everyone.
+BOARDS = [f"board-{i}" for i in range(8)]  # A cohort: a round invites everyone.
 
 
 def update(board: str = BOARDS[0], round_: int = 0, entries: int = 5) -> Update:
     changes = np.arange(SPEC.global_count, dtype=np.int64)
     block = encode(changes, np.arange(1, entries + 1), SPEC.tensors)
-    plan = SPEC.plan
-    return Update(
-        lineage=plan.lineage,
-        round=round_,
-        board=board,
-        nonce=1,
-        support=plan.support,
-        query=plan.query,
-        support_loss=100,
-        query_loss=200,
-        query_correct=3,
-        bytes_up=10,
-        bytes_down=20,
-        milliseconds=3,
-        heap_free=4,
-        changes=block,
-    )
+    return make_update(SPEC, board, round_, block, query_correct=3)
 
 
 def arrived(message: Update, board: str | None = None) -> Message:
@@ -143,7 +128,7 @@ def test_what_cannot_be_journaled_does_not_count(bench: Bench) -> None:
     assert bench.intake.sums == {}
 
 
-# --- What is refused
+# --- What is rejected
 
 
 def test_reasons(bench: Bench) -> None:
@@ -170,7 +155,7 @@ def test_reasons(bench: Bench) -> None:
     assert bench.payloads() == []
 
 
-def test_a_board_that_is_not_asked_is_refused(bench: Bench) -> None:
+def test_a_board_that_is_not_invited_is_rejected(bench: Bench) -> None:
     bench.cohort.ticket_limit = 0
     assert bench.reasons(arrived(update())) == [RejectReason.UNINVITED]
 
@@ -195,7 +180,7 @@ def test_a_resent_update_counts_once_and_is_receipted_again(bench: Bench) -> Non
     assert bench.total.weight == 1
 
 
-def test_a_refused_update_does_not_stand_in_the_way_of_a_sound_one(bench: Bench) -> None:
+def test_a_rejected_update_does_not_stand_in_the_way_of_a_sound_one(bench: Bench) -> None:
     """In one group, whose blocks are read together, a board sends twice rubbish, then its update,
     then another one."""
     cut = replace(update(), changes=update().changes[:-1])
@@ -304,8 +289,8 @@ def blocks(draw: st.DrawFn) -> bytes:
 
 
 @given(blocks() | st.binary(max_size=200))
-def test_a_sparse_block_is_either_counted_or_refused(worn_bench: Bench, block: bytes) -> None:
-    board = f"unheard-of-{next(NUMBERS)}"  # The round asks everyone; each answers once.
+def test_a_sparse_block_is_either_counted_or_rejected(worn_bench: Bench, block: bytes) -> None:
+    board = f"unheard-of-{next(NUMBERS)}"  # The round invites everyone; each answers once.
     taken = worn_bench.ingest.take([arrived(replace(update(board), changes=block))])
     if taken.accepted:
         assert len(decode(block, SPEC.tensors).indices) <= SPEC.plan.top

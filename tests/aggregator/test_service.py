@@ -18,7 +18,8 @@ import pytest
 
 from aggregator.store.store import read_history
 from localfleet import processes
-from protocol.messages import Chunk, Delta, Plan, Round
+from protocol.cohort import EVERYONE
+from protocol.messages import FORMAT, Chunk, Delta, Plan, Round
 from rounds.model import GlobalModel
 from rounds.privacy import Ledger
 from tests.conftest import Broker
@@ -57,7 +58,7 @@ def test_a_fleet_completes_its_rounds(aggregator: Aggregator, boards: Boards) ->
         "support_loss": 4096 / 4096 / 4 / 2,
         "accuracy": None,  # There are no classes.
         "note": "",
-        "epsilon": None,  # No privacy was asked for.
+        "epsilon": None,  # The spec wants no privacy.
         "accepted": 16,
         "rejected": {},
         "bytes_up": 4 * 4000,
@@ -303,11 +304,11 @@ def test_what_privacy_has_cost_is_told_and_not_forgotten(tmp_path: Path, broker:
         boards.wait_for_round(1, times=2)
         np.testing.assert_array_equal(boards.model(1), noisy)
         boards.play_to_the_end(first=1)
-        told = boards.wait_for_progress(state="done")["epsilon"]
+        last = boards.wait_for_progress(state="done")["epsilon"]
     assert (noisy != SCRIPT.oracle([BOARDS]).published).any()
     spent = [facts.epsilon for facts in read_history(service.state)]
     assert spent == [Ledger([2.0] * rounds).epsilon(1e-5) for rounds in (1, 2, 3, 4)]
-    assert told == spent[-1]
+    assert last == spent[-1]
 
 
 # --- The broker
@@ -435,3 +436,32 @@ def test_exit_when_done_leaves_the_last_word_on_the_broker(tmp_path: Path, broke
     with Boards(broker.port) as late:
         late.wait_for_progress(state="done", version=4)
         np.testing.assert_array_equal(late.model(4), SCRIPT.oracle([BOARDS] * 4).published)
+
+
+# --- Another format of the wire
+
+
+@pytest.mark.usefixtures("aggregator")
+def test_who_speaks_another_format_is_told_and_not_invited(boards: Boards) -> None:
+    """A cohort of today's boards is there, and one with the client of the version before, which
+    names no format in its state. That one reads why on its event topic, and no round counts on it.
+    So does a board that still had an update of that format to send."""
+    old = "board-of-before"
+    before = {"state": "ready", "client": "0.1.0", "firmware": "1.25.0", "heap_free": 90_000}
+    boards.send(TOPICS.state(old), json.dumps(before).encode(), retain=True)
+    boards.are("ready", *BOARDS)
+    boards.wait("an event", lambda: boards.latest(TOPICS.event(old)) is not None)
+    assert json.loads(boards.latest(TOPICS.event(old)) or b"") == {
+        "rejected": "format",
+        "detail": "of format 1, and this aggregator speaks 2: update whichever is older",
+    }
+    assert boards.wait_for_round(0).ticket_limit == EVERYONE  # A cohort of five is drawn by lot.
+    boards.answer(0, *BOARDS)
+    boards.wait_for_round(1)
+    update = bytearray(boards.update(D, 1).pack())
+    assert update[1] == FORMAT
+    update[1] = 1
+    boards.send(TOPICS.up(D), bytes(update))
+    boards.wait_for_progress(rejected={"format": 1})
+    event = json.loads(boards.latest(TOPICS.event(D)) or b"")
+    assert event["detail"].startswith("update: of format 1")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from localfleet.processes import PROJECT
 
@@ -23,10 +23,16 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
+def tools() -> dict[str, Any]:
+    """Settings of each tool, from pyproject.toml."""
+    text = (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
+    found: dict[str, Any] = tomllib.loads(text)["tool"]
+    return found
+
+
 def packages() -> list[str]:
     """The host's packages, as pyproject.toml installs them."""
-    text = (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
-    found = tomllib.loads(text)["tool"]["setuptools"]["packages"]["find"]["include"]
+    found = tools()["setuptools"]["packages"]["find"]["include"]
     return [name.removesuffix("*") for name in found]
 
 

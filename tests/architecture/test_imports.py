@@ -7,7 +7,16 @@ from itertools import chain
 import pytest
 
 from localfleet.processes import PROJECT
-from tests.architecture.sources import BOARDS, circle, graph, imported, modules, packages, parsed
+from tests.architecture.sources import (
+    BOARDS,
+    circle,
+    graph,
+    imported,
+    modules,
+    packages,
+    parsed,
+    tools,
+)
 from tests.architecture.sources import rooms as table
 
 ROOMS = table()
@@ -20,6 +29,10 @@ def test_the_table_has_every_room_below_those_that_import_it() -> None:
     for room, allowed in ROOMS.items():
         assert allowed <= above, f"{room} may import {allowed - above}, which stand below it"
         above.add(room)
+
+
+def test_coverage_is_measured_of_every_package() -> None:
+    assert set(tools()["coverage"]["run"]["source_pkgs"]) == set(packages())
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -218,7 +218,7 @@ client.run(samples_of, idle=lambda: print(client.predict(0.5), client.skipped))
 """One that an editor finds nothing wrong with."""
 
 MISTAKES = [
-    ('client.state == "idle"', 'client.state == "trainig"'),
+    ('client.state == "idle"', 'client.state == "raining"'),
     ("battery=lambda: 87", "battery=87"),
     ("client.step(20)", 'client.step("20")'),
     ("client.rest()", "client.sleep()"),

@@ -17,9 +17,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from aggregator.settings import Settings
-from localfleet.processes import PROJECT, free_port
+from localfleet.processes import PROJECT
 from protocol.spec.spec import Spec
 from runtime.settings import PREFIX, gather
+from tests.support.ports import free_port
 
 COMPOSE = PROJECT / "docker-compose.yml"
 DOCKERFILE = PROJECT / "aggregator" / "Dockerfile"

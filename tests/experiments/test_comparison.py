@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from experiments.catalogue import EXPERIMENTS, compare
+from experiments.catalogue import EXPERIMENTS
+from experiments.comparison import run as comparison
 from experiments.comparison.result import Effort
-from experiments.comparison.run import SINE
 from experiments.experiment import Settings, make
 from experiments.methods.catalogue import METHODS
 
@@ -30,7 +30,9 @@ TINY = Effort(
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A comparison of six rounds, for its form."""
-    tiny = replace(EXPERIMENTS["sine"], make=partial(compare, replace(SINE, quick=TINY)))
+    tiny = replace(
+        EXPERIMENTS["sine"], run=partial(comparison.run, replace(comparison.SINE, quick=TINY))
+    )
     settings = Settings(
         name="sine",
         data=(),

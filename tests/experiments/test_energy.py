@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from experiments.catalogue import model_energy
+from experiments.catalogue import EXPERIMENTS
 from experiments.comparison.result import Effort, MethodResult, Point
 from experiments.energy import run as energy
 from experiments.energy.page import savings, target, variations
@@ -150,7 +150,7 @@ def test_the_page_says_what_is_modelled_and_what_was_reached(
     )
     monkeypatch.setitem(energy.QUICK, "sine", effort)
     with Study(tmp_path, 1, Console(quiet=True)) as study:
-        done = model_energy(Request({}, seeds=2, quick=True), study)
+        done = EXPERIMENTS["energy"].make(Request({}, seeds=2, quick=True), study)
     page = report.write(done, tmp_path, {"seeds": "2"}).read_text()
     results = json.loads((tmp_path / "results.json").read_text())
     assert list(results) == [f"sine/{method}" for method in METHODS]

@@ -27,7 +27,7 @@ class Account:
     sent: int = 0
     """Updates that boards published, each repetition counted."""
     acknowledged: int = 0
-    """Different updates of which a board heard the receipt."""
+    """Different updates whose receipt reached the board."""
     lost: int = 0
     """Updates that closed rounds should hold and the published model does not."""
     doubled: int = 0

@@ -10,6 +10,7 @@ import pytest
 from aggregator.store.store import read_history
 from localfleet import processes
 from tests.conftest import Broker
+from tests.support.ports import free_port
 from tests.support.specs import BURST, spec_text
 
 pytestmark = pytest.mark.real
@@ -26,7 +27,7 @@ def load(port: int, *flags: str) -> subprocess.CompletedProcess[str]:
 def test_boards_share_connections_and_play_some_of_the_rounds(
     tmp_path: Path, broker: Broker
 ) -> None:
-    """A round asks 30 of 40 boards; 3 of 5 rounds are played, and the counts add up."""
+    """A round invites 30 of 40 boards; 3 of 5 rounds are played, and the counts add up."""
     spec = tmp_path / "spec.toml"
     spec.write_text(spec_text(**(BURST | {"count": 5}), cohort=30))
     aggregator = processes.aggregator(tmp_path, spec, broker.port)
@@ -37,7 +38,7 @@ def test_boards_share_connections_and_play_some_of_the_rounds(
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     accepted = [facts.accepted for facts in read_history(tmp_path / "state")]
-    assert 30 <= accepted[0] <= 40  # It opens when 30 are awake, and asks whoever else comes.
+    assert 30 <= accepted[0] <= 40  # It opens when 30 are awake, and invites whoever else comes.
     assert accepted[1:3] == [30, 30]
     assert (result["boards"], result["connections"], result["rounds"]) == (40, 6, 3)
     assert 90 <= result["receipted"] <= result["sent"] <= 130  # The next round may have begun.
@@ -62,7 +63,7 @@ def test_without_a_broker_or_an_aggregator_it_says_so_in_one_line(broker: Broker
     assert alone.returncode == 2
     assert "nothing on tmf/v1/burst/plan" in alone.stderr
     assert "is an aggregator of this fleet running?" in alone.stderr
-    nobody = load(processes.free_port())
+    nobody = load(free_port())
     assert nobody.returncode == 2
     assert nobody.stderr.startswith("tinymetafed: no broker at 127.0.0.1:")
     assert nobody.stderr.count("\n") == 1

@@ -67,6 +67,13 @@ def test_a_longer_message_is_not_looked_into() -> None:
     assert read_presence(state).availability is Availability.OTHER
 
 
+@pytest.mark.parametrize(
+    "payload", [b'"ready"', b'["ready"]', b"[" * 4000, b'{"state":["ready"]}', b"\xff"]
+)
+def test_what_is_no_state_is_another_one(payload: bytes) -> None:
+    assert read_presence(payload).availability is Availability.OTHER
+
+
 @given(st.binary(max_size=200) | st.text(max_size=80).map(str.encode))
 def test_no_bytes_make_it_raise(payload: bytes) -> None:
     assert isinstance(read_presence(payload), Presence)

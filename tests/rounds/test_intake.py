@@ -1,6 +1,6 @@
 """Which updates may count, on what basis, and that looking at them changes nothing.
 
-What each check refuses is told in tests/aggregator/test_ingest.py, with a journal behind it.
+What each check rejects is in tests/aggregator/test_ingest.py, with a journal behind it.
 """
 
 from dataclasses import replace
@@ -17,33 +17,20 @@ from protocol.topics import Topics
 from rounds.core import RejectReason, RoundCore, UpdateKey
 from rounds.intake import Arrival, Intake, digest_of
 from rounds.learning import Basis, CanaryGroup
+from tests.support.messages import make_update
 
 SINE = Spec.from_file(PROJECT / "specs" / "sine.toml")
 SPEC = SINE.model_copy(
     update={"rounds": SINE.rounds.model_copy(update={"mode": "buffered", "quorum": 2})}
 )
-BOARDS = [f"board-{i}" for i in range(8)]  # A cohort: a round asks everyone.
+BOARDS = [f"board-{i}" for i in range(8)]  # A cohort: a round invites everyone.
 TOPICS = Topics(SPEC.fleet)
 
 
 def update(board: str = BOARDS[0], round_: int = 0, entries: int = 5, nonce: int = 1) -> Update:
     changes = np.arange(SPEC.global_count, dtype=np.int64)
-    return Update(
-        lineage=SPEC.lineage,
-        round=round_,
-        board=board,
-        nonce=nonce,
-        support=SPEC.training.support,
-        query=SPEC.training.query,
-        support_loss=100,
-        query_loss=200,
-        query_correct=0,
-        bytes_up=10,
-        bytes_down=20,
-        milliseconds=3,
-        heap_free=4,
-        changes=encode(changes, np.arange(1, entries + 1), SPEC.tensors),
-    )
+    block = encode(changes, np.arange(1, entries + 1), SPEC.tensors)
+    return make_update(SPEC, board, round_, block, nonce=nonce, query_loss=200)
 
 
 def arrived(message: Update) -> Arrival:

@@ -26,6 +26,7 @@ from rounds.model import GlobalModel
 from simulation.engine.fixed import Engine
 from simulation.exam import measure
 from simulation.tasks.sines import SineTasks
+from tests.support.messages import block, make_update
 
 SPEC = sines({})
 NAMES = [f"board-{number}" for number in range(BOARDS)]
@@ -38,8 +39,8 @@ def update(board: str, changes: bytes | None = None) -> Update:
     if changes is None:
         rng = np.random.default_rng(NAMES.index(board))
         learned = rng.integers(-300, 300, SPEC.global_count)
-        changes = sparse.encode(learned, sparse.top_indices(learned, TOP), SPEC.tensors)
-    return Update(SPEC.lineage, 0, board, 1, 32, 32, 9, 9, 0, 1, 1, 1, 1, changes)
+        changes = block(SPEC, learned)
+    return make_update(SPEC, board, changes=changes)
 
 
 def with_field(number: int, value: object) -> bytes:

@@ -111,7 +111,7 @@ class Client:
         """Wait until it is so; it is looked at whenever a message has come."""
         with self.news:
             arrived = self.news.wait_for(condition, PATIENCE)
-        assert arrived, f"waited for {what}; heard {[topic for topic, _ in self.received][-20:]}"
+        assert arrived, f"waited for {what}; received {[topic for topic, _ in self.received][-20:]}"
 
     def _on_connect(
         self, client: mqtt.Client, _data: object, _flags: object, _reason: object, _more: object

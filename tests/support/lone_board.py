@@ -9,13 +9,10 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-import paho.mqtt.client as mqtt
 from numpy.typing import NDArray
-from paho.mqtt.enums import CallbackAPIVersion
 
 from localfleet import processes
 from localfleet.parts import Bits
@@ -23,43 +20,45 @@ from localfleet.processes import Program
 from protocol import feedback
 from protocol.cohort import EVERYONE
 from protocol.messages import Delta, Receipt, Round, Update
-from protocol.spec.spec import Spec
 from protocol.topics import Topics, shard_of
 from rounds.model import GlobalModel
 from rounds.sums import PartialSum
+from tests.support.client import Client
 from tests.support.oracle import draw_samples, train
 from tests.support.parts import BOARD_SCRIPTS, compile_client, real
+from tests.support.specs import SINES, head, make_spec, relu
 
 PATIENCE = 20.0
 """Seconds; shorter than a board waits for a model that does not come."""
-SPEC = Spec.from_toml("""
-fleet = "test"
-seed = 7
-[model]
-inputs = 1
-loss = "mse"
-layers = [
-    { outputs = 32, activation = "relu" },
-    { outputs = 32, activation = "relu" },
-    { outputs = 1, activation = "none", local = true },
-]
-[training]
-support = 5
-query = 6
-rate_local = 0.02
-rate_global = 0.02
-percent = 20
-[rounds]
-count = 12
-cohort = 2
-deadline = 60
-step_max = 1.0
-percent_down = 30
-""")
+SPEC = make_spec(
+    **SINES
+    | {
+        "layers": (relu(32), relu(32), head(1)),
+        "count": 12,
+        "cohort": 2,
+        "step_max": 1.0,
+        "percent_down": 30,
+    }
+)
 TOPICS = Topics(SPEC.fleet)
 A, B = "board-a", "board-b"
 SAMPLES = draw_samples(SPEC, (A, B), seed=3)
 CHUNKS = 3
+
+
+class Ears(Client):
+    """Hears the boards' updates and states, in order."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(port, TOPICS.all_updates, TOPICS.all_states)
+        self.updates: queue.Queue[Update] = queue.Queue()
+        self.states: queue.Queue[dict[str, Any]] = queue.Queue()
+
+    def take(self, topic: str, payload: bytes) -> None:
+        if TOPICS.board_of_state(topic):
+            self.states.put(json.loads(payload))
+        else:
+            self.updates.put(Update.unpack(payload))
 
 
 class Aggregator:
@@ -67,30 +66,17 @@ class Aggregator:
 
     def __init__(self, port: int) -> None:
         self.models = [start()]
-        self.updates: queue.Queue[Update] = queue.Queue()
-        self.states: queue.Queue[dict[str, Any]] = queue.Queue()
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
-        self._client.on_message = self._take
-        self._client.connect("127.0.0.1", port)
-        self._client.subscribe([(TOPICS.all_updates, 1), (TOPICS.all_states, 1)])
+        self._client = Ears(port)
+        self.updates, self.states = self._client.updates, self._client.states
 
     def __enter__(self) -> Self:
-        self._client.loop_start()
+        self._client.__enter__()
         self.publish(TOPICS.plan, SPEC.plan.pack())
         self.publish_model()
         return self
 
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: object, _trace: TracebackType | None
-    ) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
-
-    def _take(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
-        if TOPICS.board_of_state(message.topic):
-            self.states.put(json.loads(message.payload))
-        else:
-            self.updates.put(Update.unpack(bytes(message.payload)))
+    def __exit__(self, *_: object) -> None:
+        self._client.stop()
 
     # --- What it says
 
@@ -100,7 +86,7 @@ class Aggregator:
         return self.models[-1]
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = True) -> None:
-        self._client.publish(topic, payload, 1, retain).wait_for_publish(PATIENCE)
+        self._client.send(topic, payload, retain=retain)
 
     def publish_model(self, where: Callable[[int], str] = TOPICS.full, parts: int = CHUNKS) -> None:
         chunks = self.model.chunks()

@@ -50,7 +50,7 @@ def play(
 
     Returns:
         The published model after each round; and of its query samples the share whose class was
-        told and the mean loss.
+        correct and the mean loss.
     """
     model = GlobalModel(spec)
     residuals = {board: np.zeros(spec.global_count, np.int16) for board in samples}
@@ -86,7 +86,7 @@ def play(
 def train(
     spec: Spec, published: NDArray[np.int16], board: str, round_: int, samples: list[Sample]
 ) -> tuple[Engine, int, int]:
-    """A board's network after a round, its sum of query losses, and query samples told right."""
+    """A board's network after a round, its sum of query losses, and its correct query samples."""
     engine = Engine(spec, 1)
     engine.load(published, local=False)
     engine.load(spec.local_start(), local=True)

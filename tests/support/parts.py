@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import pytest
 
-from localfleet import parts
+from localfleet import debian, parts
 from localfleet.errors import PartsError
 from localfleet.processes import PROJECT, micropython_path
 
@@ -36,8 +36,9 @@ def real(find: Callable[[], Part]) -> Part:
 
 @cache
 def compile_client() -> None:
-    """Compile what a board ships with, where it is older than its sources."""
-    subprocess.run([sys.executable, PROJECT / "micropython_client" / "build.py"], check=True)
+    """Compile what a board ships with, where it is older than its sources; one worker does."""
+    with debian.alone():
+        subprocess.run([sys.executable, PROJECT / "micropython_client" / "build.py"], check=True)
 
 
 def run_board(script: str, bits: parts.Bits, *arguments: str | Path, heap: str = "32M") -> Any:

@@ -48,8 +48,8 @@ class Script:
         changes[chosen] = rng.integers(1, LARGEST, len(chosen)) * rng.choice([-1, 1], len(chosen))
         if board in self.boards:
             changes[self.boards.index(board)] = MARK * marks
-        told = {"lineage": self.lineage, "bytes_up": 1000 * (round_ + 1)} | facts
-        return make_update(spec, board, round_, block(spec, changes), **told)
+        usual = {"lineage": self.lineage, "bytes_up": 1000 * (round_ + 1)} | facts
+        return make_update(spec, board, round_, block(spec, changes), **usual)
 
     def total(self, answers: Iterable[tuple[int, str]]) -> PartialSum:
         """The sum of updates, each named by its round and board."""

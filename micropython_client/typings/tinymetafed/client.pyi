@@ -34,6 +34,7 @@ class Client:
     Attributes:
         board: its name.
         fleet: the fleet's name.
+        state: what it is doing, a word of session.STATES; docs/board.md explains them.
         skipped: samples that were not learned from because they do not fit the model.
 
     Raises:
@@ -42,11 +43,9 @@ class Client:
 
     board: str
     fleet: str
+    state: _State
     skipped: int
     def __init__(self, settings: str | dict[str, Any]) -> None: ...
-    @property
-    def state(self) -> _State:
-        """What this board is doing: a word of session.STATES, as docs/board.md explains them."""
     def run(
         self,
         source: _Source,
