@@ -81,12 +81,12 @@ def run(board: Emulator, spec: Spec, heap: int = 0) -> ClientRun:
     (board.folder / "umqtt").mkdir(exist_ok=True)
     (board.folder / "simple.mpy").rename(board.folder / "umqtt" / "simple.mpy")
     lines = board.run("client.mpy", str(heap), what, str(spec.layers[0].words_in))
-    correct = json.loads(lines[-1])
-    if correct["skipped"]:
-        raise ProcessError(f"the board skipped {correct['skipped']} samples: {lines[-2]}")
+    said = json.loads(lines[-1])
+    if said["skipped"]:
+        raise ProcessError(f"the board skipped {said['skipped']} samples: {lines[-2]}")
     sent = bytes.fromhex("".join(line[1:] for line in lines if line.startswith(">")))
     case = make_case(spec, spec.start(), fnv1a(f"{FLEET}/{BOARD}/{ROUND}"), x, y)
-    return ClientRun(correct["peak"], correct["taken"], _update(sent), replay(spec, case))
+    return ClientRun(said["peak"], correct["taken"], _update(sent), replay(spec, case))
 
 
 def least_heap(board: Emulator, spec: Spec) -> int:
