@@ -86,7 +86,7 @@ def run(board: Emulator, spec: Spec, heap: int = 0) -> ClientRun:
         raise ProcessError(f"the board skipped {said['skipped']} samples: {lines[-2]}")
     sent = bytes.fromhex("".join(line[1:] for line in lines if line.startswith(">")))
     case = make_case(spec, spec.start(), fnv1a(f"{FLEET}/{BOARD}/{ROUND}"), x, y)
-    return ClientRun(said["peak"], correct["taken"], _update(sent), replay(spec, case))
+    return ClientRun(said["peak"], said["taken"], _update(sent), replay(spec, case))
 
 
 def least_heap(board: Emulator, spec: Spec) -> int:
