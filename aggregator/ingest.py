@@ -13,7 +13,7 @@ from protocol.messages import Update
 from protocol.mqtt import Message
 from protocol.sparse import Sparse, decode
 from protocol.spec.spec import Spec
-from rounds.intake import Arrival, Candidate, Intake, Rejection
+from rounds.intake import Intake, Rejection
 from rounds.learning import Basis
 
 
@@ -48,11 +48,17 @@ class Ingest:
         Raises:
             StateError: the journal cannot be written; nothing of the group counts.
         """
-        found = self._intake.check(Arrival(message.payload, message.topic) for message in messages)
+        found = self._intake.check((topic, payload) for topic, payload, _ in messages)
         if found.candidates:
-            self._journal.append([self._entry(candidate) for candidate in found.candidates])
+            now = self._intake.round
+            self._journal.append(
+                [
+                    Entry(round_, board, now, update.nonce, digest, payload)
+                    for (round_, board), (update, _, digest, payload) in found.candidates.items()
+                ]
+            )
             self._intake.count(found.candidates)
-        accepted = [candidate.update for candidate in found.candidates]
+        accepted = [candidate.update for candidate in found.candidates.values()]
         return IngestResult(accepted, found.receipts, found.rejected)
 
     def restore(self, round_: int) -> list[Update]:
@@ -80,13 +86,3 @@ class Ingest:
             update = Update.unpack(payload)
             sparse = decode(update.changes, self._tensors)
             yield self._intake.basis(update, round_), update.board, sparse
-
-    def _entry(self, candidate: Candidate) -> Entry:
-        return Entry(
-            round=candidate.key.round,
-            board=candidate.key.board,
-            counted=self._intake.round,
-            nonce=candidate.update.nonce,
-            digest=candidate.digest,
-            payload=candidate.payload,
-        )

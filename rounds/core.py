@@ -227,10 +227,8 @@ class RoundCore:
             board: its name.
             battery: its charge in percent, if it tells.
         """
-        if len(self.awake) >= MOST_AWAKE and board not in self.awake:
+        if not self._note_awake(board):
             return
-        self.awake.add(board)
-        self._missed.pop(board, None)
         if battery is not None:
             self.known.battery[board] = battery
         cohort = self.cohort
@@ -285,7 +283,10 @@ class RoundCore:
             self.counted.add(UpdateKey(round_, board))
             self.known.last_seen[board] = self.round
             self._waiting.pop(board, None)
-            self.board_awake(board)
+            if round_ == self.round:  # It is in the open round, and has answered.
+                self._note_awake(board)
+            else:
+                self.board_awake(board)
 
     def pause(self) -> list[Decision]:
         """Open no round until :meth:`resume`. What comes for the open one still counts."""
@@ -311,6 +312,14 @@ class RoundCore:
         while (event := self._due(now)) is not None and not (hold and event is Event.ENOUGH):
             decisions.extend(self._move(event, now))
         return decisions
+
+    def _note_awake(self, board: str) -> bool:
+        """Keep in mind that a board is there; whether there was room for it."""
+        if len(self.awake) >= MOST_AWAKE and board not in self.awake:
+            return False
+        self.awake.add(board)
+        self._missed.pop(board, None)
+        return True
 
     # --- The machine -----------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ it has a journal; then :meth:`Intake.count` sums them. Nothing that a peer sends
 here.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final, NamedTuple
@@ -31,18 +31,14 @@ def digest_of(payload: bytes) -> bytes:
     return blake2b(payload, digest_size=DIGEST_BYTES).digest()
 
 
-class Arrival(NamedTuple):
-    """An update as it came, not yet read."""
-
-    payload: bytes
-    topic: str | None = None
-    """The topic on which it came; None where the way that it came by says whose it is."""
+Arrival = tuple[str | None, bytes]
+"""An update as it came, not yet read: its topic and its payload. The topic is None where the way
+that it came by says whose it is."""
 
 
 class Candidate(NamedTuple):
     """An update that has passed every check: it counts as soon as it is journaled."""
 
-    key: UpdateKey
     update: Update
     changes: Sparse
     digest: bytes
@@ -65,7 +61,8 @@ class Rejection:
 class Inspection(NamedTuple):
     """What the checks found in a group."""
 
-    candidates: list[Candidate]
+    candidates: dict[UpdateKey, Candidate]
+    """In the order in which they came."""
     rejected: list[Rejection]
 
     @property
@@ -75,8 +72,8 @@ class Inspection(NamedTuple):
         for rejection in self.rejected:
             if rejection.journaled is not None:
                 due.setdefault(rejection.journaled.round, set()).add(rejection.journaled.board)
-        for candidate in self.candidates:
-            due.setdefault(candidate.key.round, set()).add(candidate.key.board)
+        for round_, board in self.candidates:
+            due.setdefault(round_, set()).add(board)
         return due
 
 
@@ -161,60 +158,61 @@ class Intake:
 
     def check(self, arrivals: Iterable[Arrival]) -> Inspection:
         """Find the updates of a group that may count in the open round; nothing changes by it."""
-        found = Inspection([], [])
+        candidates: dict[UpdateKey, Candidate] = {}
+        rejected: list[Rejection] = []
         claims: list[tuple[Arrival, Update, bytes]] = []
         for arrival in arrivals:
             try:
                 claims.append((arrival, *self._claim(arrival)))
             except _RejectError as error:
-                found.rejected.append(self._rejection(arrival, error))
+                rejected.append(self._rejection(arrival, error))
         blocks = decode_all([update.changes for _, update, _ in claims], self._tensors)
-        digests: dict[UpdateKey, bytes] = {}
         for (arrival, update, digest), block in zip(claims, blocks, strict=True):
             key = UpdateKey(update.round, update.board)
             try:
-                if key in digests:  # Another one, earlier in this group.
-                    self._check_round(update, digest, digests[key])
+                if key in candidates:  # Another one, earlier in this group.
+                    self._check_round(update, digest, candidates[key].digest)
                 changes = self._changes(block)
             except _RejectError as error:
-                found.rejected.append(self._rejection(arrival, error))
+                rejected.append(self._rejection(arrival, error))
             else:
-                digests[key] = digest
-                found.candidates.append(Candidate(key, update, changes, digest, arrival.payload))
-        return found
+                candidates[key] = Candidate(update, changes, digest, arrival[1])
+        return Inspection(candidates, rejected)
 
-    def count(self, candidates: Sequence[Candidate]) -> None:
+    def count(self, candidates: Mapping[UpdateKey, Candidate]) -> None:
         """Count what :meth:`check` has let pass, and what is journaled by now."""
-        self._core.journaled({candidate.key: candidate.digest for candidate in candidates})
-        for candidate in candidates:
-            self.add(candidate.update, candidate.changes)
+        self._core.journaled({key: candidate.digest for key, candidate in candidates.items()})
+        for update, changes, _, _ in candidates.values():
+            self.add(update, changes)
 
     def add(self, update: Update, changes: Sparse) -> None:
         """Sum an update that counts in the open round, as its core knows."""
-        basis = self.basis(update, self.round)
-        if basis not in self.sums:
-            self.sums[basis] = PartialSum(self._parameters, clip=self._clip)
-        self.sums[basis].add(update, changes)
+        basis = self.basis(update, self._core.round)
+        total = self.sums.get(basis)
+        if total is None:
+            total = self.sums[basis] = PartialSum(self._parameters, clip=self._clip)
+        total.add(update, changes)
 
     # --- The checks ------------------------------------------------------------------------------
 
     def _claim(self, arrival: Arrival) -> tuple[Update, bytes]:
         """An update and its digest, after all checks that need no other update and no changes."""
         update = self._identified(arrival)
-        digest = digest_of(arrival.payload)
+        digest = digest_of(arrival[1])
         self._check_round(update, digest)
         self._check_samples(update)
         return update, digest
 
     def _rejection(self, arrival: Arrival, error: _RejectError) -> Rejection:
         """The error itself is not kept: its frames would keep large garbage alive."""
-        whose = None if arrival.topic is None else self._topics.board_of_update(arrival.topic)
+        topic, _ = arrival
+        whose = None if topic is None else self._topics.board_of_update(topic)
         board = whose[1] if whose else None
         return Rejection(board, error.reason, str(error), error.journaled)
 
     def _identified(self, arrival: Arrival) -> Update:
         """Size, decode, identity."""
-        payload, topic = arrival
+        topic, payload = arrival
         if len(payload) > MAX_MESSAGE_BYTES:
             raise _RejectError(
                 RejectReason.OVERSIZE, f"{len(payload)} bytes; at most {MAX_MESSAGE_BYTES}"

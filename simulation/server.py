@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from protocol.messages import Round
 from rounds.core import RoundCore
-from rounds.intake import Arrival, Intake
+from rounds.intake import Intake
 from rounds.learning import Learning, Version
 from rounds.model import GlobalModel
 from rounds.outcome import outcome_of
@@ -81,7 +81,7 @@ class Server:
         Raises:
             SimulationError: one is rejected. No board here sends what nobody wants.
         """
-        found = self._intake.check(Arrival(payload) for payload in payloads)
+        found = self._intake.check((None, payload) for payload in payloads)
         if found.rejected:
             first = found.rejected[0]
             raise SimulationError(
@@ -89,7 +89,7 @@ class Server:
                 "of the simulation, please report it"
             )
         self._intake.count(found.candidates)
-        for _, update, changes, _, _ in found.candidates:
+        for update, changes, _, _ in found.candidates.values():
             basis = self._intake.basis(update, self._intake.round)
             self._updates.append((basis, update.board, changes))
         for round_, boards in found.receipts.items():

@@ -35,7 +35,7 @@ def update(board: str = BOARDS[0], round_: int = 0, entries: int = 5, nonce: int
 
 def arrived(message: Update) -> Arrival:
     """By a way that says itself whose it is."""
-    return Arrival(message.pack())
+    return None, message.pack()
 
 
 @pytest.fixture
@@ -53,11 +53,11 @@ def test_checking_changes_nothing_and_counting_does(core: RoundCore) -> None:
     group = [arrived(update()), arrived(update(BOARDS[1]))]
     for _ in range(2):
         found = intake.check(group)
-        assert [candidate.key for candidate in found.candidates] == [(0, BOARDS[0]), (0, BOARDS[1])]
+        assert list(found.candidates) == [(0, BOARDS[0]), (0, BOARDS[1])]
         assert found.rejected == []
         assert found.receipts == {0: {BOARDS[0], BOARDS[1]}}
         assert (intake.sums, core.counted) == ({}, set())
-    first = found.candidates[0]
+    first = found.candidates[UpdateKey(0, BOARDS[0])]
     assert first.digest == digest_of(first.payload) == digest_of(update().pack())
     intake.count(found.candidates)
     assert core.counted == {UpdateKey(0, BOARDS[0]), UpdateKey(0, BOARDS[1])}
@@ -74,11 +74,11 @@ def test_a_topic_must_be_the_boards_own_and_a_way_without_topics_is_trusted(
 ) -> None:
     intake, payload = Intake(SPEC, core), update().pack()
     others = [TOPICS.up(BOARDS[1]), TOPICS.state(BOARDS[0]), ""]
-    found = intake.check(Arrival(payload, topic) for topic in others)
+    found = intake.check((topic, payload) for topic in others)
     assert [rejection.reason for rejection in found.rejected] == [RejectReason.IDENTITY] * 3
     assert [rejection.board for rejection in found.rejected] == [BOARDS[1], None, None]
     for topic in (TOPICS.up(BOARDS[0]), None):
-        assert intake.check([Arrival(payload, topic)]).candidates
+        assert intake.check([(topic, payload)]).candidates
 
 
 def test_after_its_round_an_update_is_known_only_to_who_remembers_it(core: RoundCore) -> None:
@@ -145,7 +145,7 @@ def test_of_two_updates_in_a_group_the_first_that_is_sound_counts(core: RoundCor
     broken = replace(update(), changes=b"")
     group = [broken, update(nonce=2), update(nonce=3)]
     found = Intake(SPEC, core).check(map(arrived, group))
-    assert [candidate.update.nonce for candidate in found.candidates] == [2]
+    assert [candidate.update.nonce for candidate in found.candidates.values()] == [2]
     assert [rejection.reason for rejection in found.rejected] == [
         RejectReason.SPARSE,
         RejectReason.CONFLICT,
