@@ -48,7 +48,7 @@ class Ingest:
         Raises:
             StateError: the journal cannot be written; nothing of the group counts.
         """
-        found = self._intake.check((topic, payload) for topic, payload, _ in messages)
+        found = self._intake.check((topic, payload) for topic, payload, _, _ in messages)
         if found.candidates:
             now = self._intake.round
             self._journal.append(
