@@ -276,11 +276,12 @@ class RoundCore:
 
         A board that answers is awake.
         """
-        for (round_, board), digest in digests.items():
+        for key, digest in digests.items():
+            round_, board = key
             cohort = self._cohorts[round_]
             cohort.answered[board] = digest
             cohort.invited.add(board)
-            self.counted.add(UpdateKey(round_, board))
+            self.counted.add(key)
             self.known.last_seen[board] = self.round
             self._waiting.pop(board, None)
             if round_ == self.round:  # It is in the open round, and has answered.
