@@ -8,7 +8,9 @@ import typer
 from provision import files
 
 board = typer.Typer(
-    help="What a board needs: the compiled client and boot.py.", no_args_is_help=True
+    help="What a board needs: the compiled client and boot.py.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 
 

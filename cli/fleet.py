@@ -29,6 +29,7 @@ fleet = typer.Typer(
     "Exits with 0 if the aggregator has done it, with 1 if it refuses, and with 2 if it cannot be "
     "reached. The broker keeps a command for an aggregator that is away.",
     no_args_is_help=True,
+    add_completion=False,
 )
 
 

@@ -31,6 +31,7 @@ model = typer.Typer(
     "list, show, diff and export read the aggregator's --state folder, also while it runs. import "
     "and rollback are commands to the aggregator, through the broker: see `tinymetafed fleet`.",
     no_args_is_help=True,
+    add_completion=False,
 )
 
 SHOWN: Final = 20

@@ -33,6 +33,11 @@ def test_the_list_says_what_a_command_says_of_itself(name: str) -> None:
     assert COMMANDS[name].about == said.splitlines()[0]
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_command_offers_to_change_the_users_shell(name: str) -> None:
+    assert not [option for option in loaded(name).params if "completion" in str(option.name)]
+
+
 def test_help_imports_no_command() -> None:
     modules = imported(
         "import sys\nfrom cli.main import app\nsys.argv = ['tinymetafed', '--help']\n"
