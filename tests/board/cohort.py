@@ -1,4 +1,4 @@
-"""Runs on MicroPython: whether boards are asked and on trial; prints [asked, on trial] a line.
+"""Runs on MicroPython: whether boards are invited and canaries; prints [invited, canary] a line.
 
 Usage: micropython cohort.py FILE, of a list of [board, round, limit, chosen in hex, share, _].
 """

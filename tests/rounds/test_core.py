@@ -1,4 +1,4 @@
-"""A round's life, told by events: when it opens, whom it asks, when it closes. It never hangs."""
+"""A round's life, told by events: when it opens, whom it invites, and that it always closes."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -35,7 +35,7 @@ def buffered(*, count: int = 10, cohort: int = 3, quorum: int = 2, max_age: int 
 
 
 def announced(round_: int, boards: str, empty_deadlines: int = 0) -> Announce:
-    """The round asks everyone, and these are awake."""
+    """The round invites everyone, and these are awake."""
     return Announce(round_, EVERYONE, b"", frozenset(boards), empty_deadlines)
 
 
@@ -46,7 +46,7 @@ def closed(round_: int, invited: int, boards: Iterable[str], empty: int, seconds
 
 
 def by_ticket(round_: int = 0, boards: list[str] = BOARDS) -> list[str]:
-    """Boards in the order in which the round asks them."""
+    """Boards in the order in which the round invites them."""
     return sorted(boards, key=lambda board: ticket(board, round_))
 
 
@@ -288,7 +288,7 @@ def test_without_anybody_awake_it_waits_and_what_comes_late_still_counts() -> No
     ]
 
 
-# --- Whom a round asks
+# --- Whom a round invites
 
 
 def test_it_asks_more_than_it_needs_in_case_some_fail() -> None:
@@ -580,7 +580,7 @@ def test_whatever_happened_one_board_that_answers_brings_the_fleet_to_its_end(
     core = RoundCore(rounds(count=3, cohort=cohort))
     now = play(core, events)
     core.board_awake(faithful)
-    # At worst, each round asks one more cohort at each deadline until it asks everyone.
+    # At worst, each round invites one more cohort at each deadline until it invites everyone.
     deadlines = 3 * (len(BOARDS) // cohort + 2) + 1
     for _ in range(deadlines):
         core.tick(now)

@@ -1,4 +1,4 @@
-"""What a fleet learns from a round, and how a version on trial is promoted or taken back."""
+"""What a fleet learns from a round, and how a canary version is promoted or rolled back."""
 
 import numpy as np
 import pytest
@@ -93,7 +93,7 @@ def test_a_rule_of_the_callers_combines_instead_of_the_specs() -> None:
     )
 
 
-# --- A version on trial
+# --- A canary version
 
 
 def test_without_a_canary_every_board_gets_each_version() -> None:
