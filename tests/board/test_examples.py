@@ -9,6 +9,7 @@ from localfleet.parts import Bits
 from localfleet.processes import PROJECT
 from tests.conftest import Broker
 from tests.support.parts import compile_client, on_both_boards, real
+from tests.support.pins import MACHINE
 
 EXAMPLES = PROJECT / "micropython_client" / "examples"
 SPEC = """
@@ -34,30 +35,6 @@ step_max = 1.0
 percent_down = 40
 deadline = 30
 """
-MACHINE = """
-class ADC:
-    def __init__(self, pin):
-        self.reading = 0
-
-    def read_u16(self):
-        self.reading = (self.reading + 4321) % 65536
-        return self.reading
-
-
-class Pin:
-    OUT = 1
-
-    def __init__(self, pin, mode):
-        self.level = 0
-
-    def value(self, level=None):
-        if level is None:
-            return self.level
-        if level != self.level:
-            print("pin", level)
-        self.level = int(level)
-"""
-"""Where there are no pins."""
 
 
 @pytest.mark.real

@@ -22,6 +22,7 @@ from protocol.spec.spec import Spec
 from protocol.topics import Topics, shard_of
 from tests.conftest import Broker
 from tests.support.parts import compile_client, real
+from tests.support.pins import MACHINE
 
 PAGES = sorted(
     [PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
@@ -196,16 +197,6 @@ def test_the_client_has_the_size_that_is_written_down() -> None:
 
 # --- Examples
 
-SENSOR = """\
-class ADC:
-    def __init__(self, pin):
-        self.reading = 0
-
-    def read_u16(self):
-        self.reading = (self.reading + 4321) % 65536
-        return self.reading
-"""
-
 
 @pytest.mark.real
 def test_the_readmes_board_takes_part_in_a_round(broker: Broker, tmp_path: Path) -> None:
@@ -222,7 +213,7 @@ def test_the_readmes_board_takes_part_in_a_round(broker: Broker, tmp_path: Path)
     (tmp_path / "example.py").write_text(program)
     folder = tmp_path / "pump"
     folder.mkdir()
-    (folder / "machine.py").write_text(SENSOR)
+    (folder / "machine.py").write_text(MACHINE)
     board = settings.pop("board")
     with processes.stopping([]) as programs:
         aggregator = processes.aggregator(

@@ -12,10 +12,11 @@ import pytest
 
 from benchmarks.install import Environment, install
 from cli.extras import ROOMS
-from localfleet.processes import PROJECT, free_port
+from localfleet.processes import PROJECT
 from runtime.settings import PREFIX
 from tests.conftest import Broker
 from tests.support.parts import compile_client
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.real, pytest.mark.timeout(300)]
 PATIENCE = 60

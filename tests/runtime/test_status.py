@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
-from localfleet.processes import free_port
 from runtime.settings import Address
 from runtime.status import HANGS_SECONDS, serving
+from tests.support.ports import free_port
 
 PAGES = ["/health", "/ready", "/metrics"]
 

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from localfleet import parts
+from localfleet.errors import PartsError
 from runtime.settings import Address, Connection
 from runtime.transport import Transport
 from tests.conftest import Broker
+from tests.support.parts import real
 
 PATIENCE = 20.0
 UPDATES, COMMAND, COUNT = "tmf/v1/demo/up/+/+", "tmf/v1/demo/command", "$SYS/broker/version"
@@ -25,6 +27,15 @@ ROLE: Mapping[str, object] = {
     "rolename": "reader",
     "acls": [{"acltype": "subscribePattern", "topic": "tmf/#", "priority": 0, "allow": True}],
 }
+
+
+def dynamic_security() -> Path:
+    """Mosquitto's plugin that says who may do what."""
+    root = Path(parts.mosquitto()[-1]).resolve().parents[2]  # Of usr/sbin/mosquitto.
+    plugin = next(root.glob("usr/lib/**/mosquitto_dynamic_security.so"), None)
+    if plugin is None:
+        raise PartsError("this Mosquitto comes without its dynamic security plugin")
+    return plugin
 
 
 def guarded(broker: Broker, *roles: Mapping[str, object]) -> Broker:
@@ -44,12 +55,8 @@ def guarded(broker: Broker, *roles: Mapping[str, object]) -> Broker:
     }
     file = broker.folder / "rules.json"
     file.write_text(json.dumps(rules))
-    root = Path(parts.mosquitto()[-1]).resolve().parents[2]  # Of usr/sbin/mosquitto.
-    plugin = next(root.glob("usr/lib/**/mosquitto_dynamic_security.so"), None)
-    if plugin is None:
-        pytest.skip("this Mosquitto comes without its dynamic security plugin")
     config = broker.folder / "mosquitto.conf"
-    text = f"\nplugin {plugin}\nplugin_opt_config_file {file}\n"
+    text = f"\nplugin {real(dynamic_security)}\nplugin_opt_config_file {file}\n"
     config.write_text(config.read_text() + text)
     return broker
 
