@@ -31,8 +31,7 @@ def settings_of(
     """
     if fleet is None and spec is not None:  # Else a fleet of the environment would win.
         fleet = Spec.from_file(spec).fleet
-    given = {"broker": broker, "username": username, "fleet": fleet, "spec": spec, "state": state}
-    flags = {name: value for name, value in given.items() if value is not None}
+    flags = {"broker": broker, "username": username, "fleet": fleet, "spec": spec, "state": state}
     return gather(OperatorSettings, None, flags)
 
 

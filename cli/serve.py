@@ -42,7 +42,7 @@ def serve(  # noqa: PLR0913 - one argument a setting
     Each setting may also come from the environment, as TMF_ and its name in capitals, or from the
     TOML file; flags win over the environment, which wins over the file.
     """
-    given = {
+    flags = {
         "spec": spec,
         "broker": broker,
         "username": username,
@@ -54,7 +54,6 @@ def serve(  # noqa: PLR0913 - one argument a setting
         "log_format": log_format,
         "metrics": metrics,
     }
-    flags = {name: value for name, value in given.items() if value is not None}
     run(gather(Settings, config, flags))
 
 

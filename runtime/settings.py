@@ -97,7 +97,7 @@ def gather(kind: type[Known], config: Path | None, flags: dict[str, Any]) -> Kno
     Args:
         kind: what to gather.
         config: a TOML file; if None, the one that ``TMF_CONFIG`` names, if it does.
-        flags: settings by name that the command line gave.
+        flags: settings by name that the command line gave; None where it did not.
 
     Raises:
         SettingsError: a setting is missing, unknown or unusable. One line for each.
@@ -111,9 +111,10 @@ def gather(kind: type[Known], config: Path | None, flags: dict[str, Any]) -> Kno
         for name in kind.model_fields
         if (variable := f"{PREFIX}{name.upper()}") in os.environ
     }
+    given = {name: value for name, value in flags.items() if value is not None}
     try:
         file = {} if config is None else tomllib.loads(config.read_text(encoding="utf-8"))
-        made = kind.model_validate(file | environment | flags)
+        made = kind.model_validate(file | environment | given)
     except (OSError, ValueError) as error:  # Validation and TOML errors are ValueErrors.
         if isinstance(error, ValidationError):
             lines = [_explain(problem, kind) for problem in error.errors()]
